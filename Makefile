@@ -20,6 +20,9 @@ PIP := $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
 # Tests run beside each other; those that compare times (the marker `timed`) run alone afterwards.
 WORKERS ?= logical
 BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+# Kernels of such tests have fewer cores than threads: a thread that waits for another sleeps
+# meanwhile. By default it spins, which takes the core from the one that it waits for.
+WAITING := OMP_WAIT_POLICY=passive
 DEFAULT_TESTS := not slow and not models and not hypothesis_long and not browser
 LONG_TESTS := (slow or models or hypothesis_long) and not browser
 SERVED := $(addprefix tests/deploy/serving/test_serving_,load.py ray.py openapi.py)
@@ -119,11 +122,11 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 .PHONY: test test-models test-cpu-time test-serving test-browser test-torch26 test-torch26-smoke
 .PHONY: test-integrations image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
-	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
+	@$(WAITING) $(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
 
 test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random programs
-	@$(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed" $(addprefix --ignore=,$(SERVED))
+	@$(WAITING) $(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed" $(addprefix --ignore=,$(SERVED))
 	@$(PYTEST) -m "$(LONG_TESTS) and timed" --ignore=$(CPU_TIME)
 
 test-cpu-time: $(MODELS) ## calibrate this CPU, then predict and measure 20 models (10 minutes or more)
@@ -137,12 +140,12 @@ test-browser: $(BROWSER) $(WEB) ## the page and JupyterLab in Chromium, by mouse
 	@scripts/with_chromium.sh $@ $(PYTEST) -m browser tests/web tests/notebook
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
-	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
+	@$(WAITING) $(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST26) -m "$(DEFAULT_TESTS) and timed"
 
 test-torch26-smoke: $(TORCH26) ## the demo, counts, memory and the command line with torch 2.6.0
 	@$(VENV26)/bin/torchgauge summary examples/simple_cnn.py:SimpleCNN --input-size 3,224,224
-	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed" $(SMOKE26)
+	@$(WAITING) $(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed" $(SMOKE26)
 
 test-integrations: $(INTEGRATIONS) ## callbacks, trackers and the MCP server with their real libraries
 	@$(VENV_INTEGRATIONS)/bin/python -m pytest $(PYTEST_ARGS) tests/integrations

@@ -15,7 +15,6 @@ LEFT_OUT = {
             f"deploy/serving/http/{name}.py"
             for name in (
                 "application",
-                "body",
                 "docs_page",
                 "metrics",
                 "nested",
@@ -46,7 +45,6 @@ LEFT_OUT = {
     "cli/modules.py": "names of modules",
     "oom/frames.py": "Python's own text",
     "oom/wordings.py": "PyTorch's own errors",
-    "render/ci/": "annotations that other programs read",
     "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
     "trace/kernels/cuda.py": "PyTorch's own errors",
     "trace/kernels/cuda_attention.py": "PyTorch's own errors",
@@ -148,7 +146,7 @@ VOCABULARY = (
     "workstation", "consumer", "laptop", "edge", "other",
     "{1}, in forward", "{1}, in loss", "{1}, in backward", "{1}, in optimizer", "in {1}, {2}",
     "memory on {1}", "{1} ({2})", "{1} and as {2}", "a {1}", "an {1}", "bytes", "Failed at",
-    "Fault:", "16 bits", "micro-batches", "fp32 cores",
+    "Fault:", "Step {1}:", "16 bits", "micro-batches", "fp32 cores",
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
@@ -223,5 +221,7 @@ NO_SENTENCE = re.compile(
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "
     r"|^(model|self)\.\{1\}[.\w]* = |^import \w+ as |^nn\.Sequential\(|^tp\.pruner\."
+    r"|_submodule\(|[gs]etattr\(|^ *for [\w, ]+ in .*:$|^( *fuse|model) = |^if isinstance\("
+    r"|^return self$|\.training else 0\.0$"
 )
 """Patterns, lists of operators, commands, code to paste, and where a fact is from."""

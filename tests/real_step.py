@@ -67,9 +67,10 @@ def step(model: nn.Module, *args: Any, training: bool = False, **kwargs: Any) ->
     return output, loss
 
 
-def mean(output: torch.Tensor) -> torch.Tensor:
+def mean(output: Any) -> torch.Tensor:
     """Return the loss that torchgauge takes where none is given."""
-    return output.mean()
+    loss: torch.Tensor = getattr(output, "logits", output).mean()
+    return loss
 
 
 def predicted_peak(report: tg.Report) -> int:

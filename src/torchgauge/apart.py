@@ -53,7 +53,6 @@ def run_apart(function: str, tasks: Sequence[Any], *, limit_s: float) -> list[An
 
 
 def _answered(function: str, payloads: list[bytes], limit_s: float) -> list[Any]:
-    own = str(Path(torchgauge.__file__).resolve().parent.parent)
     asked = pickle.dumps((function, list(sys.path), payloads))
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -62,7 +61,7 @@ def _answered(function: str, payloads: list[bytes], limit_s: float) -> list[Any]
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*_given_path(), own])},
+            env={**os.environ, "PYTHONPATH": search_path()},
             start_new_session=True,  # what it starts ends with it
         )
         try:
@@ -84,16 +83,48 @@ def _crashed(status: int, errors: IO[bytes]) -> UsageError:
     """Return the error for a process that did not answer, with the last that it said."""
     errors.seek(0)
     lines = errors.read()[-_TAIL:].decode("utf-8", "replace").strip().splitlines()
+    if status > 0 and lines:
+        return UsageError(f"its process ended: {lines[-1]}", hint="run it alone to see why")
+    return UsageError(f"its process ended: {how_it_ended(status)}", hint=why_it_ended(status))
+
+
+def how_it_ended(status: int) -> str:
+    """Return how a process ended that had not answered: by which signal, or with which status.
+
+    >>> how_it_ended(-9), how_it_ended(7), how_it_ended(-64)
+    ('SIGKILL', 'exit status 7', 'signal 64')
+    """
+    if status >= 0:
+        return f"exit status {status}"
     try:
-        how = signal.Signals(-status).name if status < 0 else lines[-1]
-    except (ValueError, IndexError):
-        how = f"exit status {status}"
-    return UsageError(f"its process ended: {how}", hint="run it alone to see why")
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
 
 
-def _given_path() -> list[str]:
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [os.path.abspath(part) for part in given if part]
+def why_it_ended(status: int) -> str:
+    """Return what to look for where a process ended like that; for a hint.
+
+    >>> why_it_ended(0)
+    "look for os._exit in the model's code, or in what it imports"
+    """
+    how = how_it_ended(status)
+    if how == "SIGKILL":
+        return "often no memory was left: use fewer processes at once, or a smaller batch"
+    if status >= 0:
+        return "look for os._exit in the model's code, or in what it imports"
+    return "run it alone under python -X faulthandler, which prints where it crashed"
+
+
+def search_path(first: Sequence[Path] = ()) -> str:
+    """Return PYTHONPATH for a process: ``first``, what is set here, and this torchgauge.
+
+    All of it absolute: the process may have a working directory of its own.
+    """
+    given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    own = str(Path(torchgauge.__file__).resolve().parent.parent)
+    named = [*map(str, first), *map(os.path.abspath, given), own]
+    return os.pathsep.join(dict.fromkeys(named))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

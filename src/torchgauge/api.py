@@ -375,10 +375,11 @@ def estimate(trace: Trace | Report, device: str | None = None) -> Report:
 
 
 def load(path: str | Path) -> Any:
-    """Read a report that was saved as JSON, or a saved trace.
+    """Read an answer that was saved as JSON, by ``save`` or ``--format json``, or a saved trace.
 
     Returns:
-        The ``Report``, or the ``Trace``.
+        The answer in its own type, such as ``Report``, ``FitReport`` or ``Advice``, or the
+        ``Trace``.
 
     Raises:
         ReportFormatError: when the file is neither, is damaged, or is of another version.

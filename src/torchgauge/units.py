@@ -1,7 +1,7 @@
 """Bytes, counts and times to text and back. The only place where numbers are formatted.
 
 Bytes use binary units (1 KiB = 1024 B), counts use decimal ones (1 M = 10^6); both always
-carry their unit. Values are cut to three significant digits unless they are exact integers.
+carry their unit. A number has at most three digits before the point: 1,010 MiB are 0.99 GiB.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import re
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _COUNT_UNITS = ("", "K", "M", "G", "T", "P", "E")
+_FOUR_DIGITS = 999.995
+"""From here on two decimals would print four digits before the point."""
 _FACTORS = {"": 1, "K": 1_000, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12, "P": 10**15}
 
 
 def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
     index = 0
     magnitude = abs(float(value))
-    # Step up already where rounding to two decimals would print the next unit's "1000.00".
-    while index < len(units) - 1 and magnitude >= base - 0.005:
+    # Bytes themselves are exact. Of the other units three digits are written, never "1000.00".
+    while index < len(units) - 1 and magnitude >= (_FOUR_DIGITS if index else base - 0.005):
         magnitude /= base
         index += 1
     if index == 0:
@@ -30,8 +32,8 @@ def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
 def format_bytes(value: float) -> str:
     """Write a number of bytes in binary units.
 
-    >>> format_bytes(12845056)
-    '12.25 MiB'
+    >>> format_bytes(12845056), format_bytes(1010 * 2**20)
+    ('12.25 MiB', '0.99 GiB')
     >>> format_bytes(512)
     '512 B'
     """
@@ -129,9 +131,9 @@ def format_milliseconds(value: float) -> str:
     >>> format_milliseconds(1234)
     '1.23 s'
     """
-    if value >= 1000:
+    if value >= _FOUR_DIGITS:
         return f"{value / 1000:.2f} s"
-    if value >= 1:
+    if value >= 0.99995:
         return f"{value:.2f} ms"
     return f"{value * 1000:.1f} µs"
 

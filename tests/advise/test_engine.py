@@ -254,7 +254,7 @@ def test_where_no_way_leads_to_a_device_the_nearest_one_is_named() -> None:
     ("goal", "message"),
     [
         ("param:-50%", "is not a goal"), ("params", "is not a goal"), ("memory:lots", "is not"),
-        ("latency:20", "is not a goal"), ("latency:20ms", "time.total_ms is not known for cpu"),
+        ("latency:20", "is not a goal"), ("latency:20ms", "no time can be predicted for cpu"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_goal(goal: str, message: str) -> None:
@@ -439,3 +439,14 @@ def test_a_layer_with_hooks_is_not_replaced() -> None:
 def test_goals_that_nobody_can_mean_are_refused(goal: str) -> None:
     with pytest.raises(UsageError, match="is not a goal"):
         advised(goal=goal)
+
+
+def test_a_goal_of_latency_on_a_cpu_says_what_brings_it() -> None:
+    with pytest.raises(UsageError) as refused:
+        tg.advise(Wide(), (3, 8, 8), goal="latency:5ms", device="cpu")
+    assert refused.value.message == (
+        "'latency:5ms' cannot be checked: no time can be predicted for cpu"
+    )
+    assert refused.value.hint == (
+        "name a GPU: --device T4; for this CPU, torchgauge measure --calibrate"
+    )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+from torchgauge.facts.checkpointing import Checkpointing, Place
+from torchgauge.trace.step.checkpointing import checkpoint_blocks, checkpoint_stretches
 
 SIZE = (16, 64, 32)
 
@@ -36,6 +42,27 @@ class Stack(nn.Module):
         return self.head(x)
 
 
+class Attention(nn.Module):
+    """A transformer's layer whose projection has no bias: ``mm`` beside ``addmm``."""
+
+    def __init__(self, features: int = 32, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.qkv = nn.Linear(features, 3 * features, bias=False)
+        self.out = nn.Linear(features, features)
+        self.mlp = Block(4 * features, features)
+        self.dropout = dropout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, features = x.shape
+        heads = self.qkv(self.norm(x)).view(batch, length, 3, 4, features // 4)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=self.dropout if self.training else 0.0, is_causal=True
+        )
+        return self.mlp(x + self.out(mixed.transpose(1, 2).reshape(batch, length, features)))
+
+
 class Residual(nn.Module):
     """A block as in a ResNet, with batch norms and activations in place."""
 
@@ -59,3 +86,12 @@ def convolutional(count: int = 6) -> nn.Sequential:
 
 
 IMAGES = (8, 3, 32, 32)
+
+
+def installed(model: nn.Module, *places: str) -> nn.Module:
+    """Return a copy of a model with places checkpointed."""
+    model = copy.deepcopy(model)
+    found = tuple(map(Place.read, places))
+    checkpoint_stretches(model, Checkpointing.NON_REENTRANT, found)
+    checkpoint_blocks(model, Checkpointing.NON_REENTRANT, found)
+    return model

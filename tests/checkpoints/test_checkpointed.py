@@ -7,28 +7,19 @@ import json
 
 import pytest
 import torch
-from planned import IMAGES, SIZE, Block, Stack, convolutional
+from planned import IMAGES, SIZE, Block, Stack, convolutional, installed
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.checkpointing import Checkpointing, Place, read_places
+from torchgauge.facts.checkpointing import read_places
 from torchgauge.facts.codec.wire import from_dict
-from torchgauge.trace.step.checkpointing import checkpoint_blocks, checkpoint_stretches
 
 
 def traced(model, size=SIZE, **options):
     return tg.analyze(model, size, mode="training", optimizer="none", **options)
-
-
-def installed(model, *places):
-    model = copy.deepcopy(model)
-    found = tuple(map(Place.read, places))
-    checkpoint_stretches(model, Checkpointing.NON_REENTRANT, found)
-    checkpoint_blocks(model, Checkpointing.NON_REENTRANT, found)
-    return model
 
 
 class Pasted(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import io
 import json
 import os
 import re
@@ -16,12 +17,15 @@ import stat
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 import report_builder
 import torchgauge.render
-from torchgauge.cli import output
+from torchgauge.cli import output, progress
 from torchgauge.cli.main import main
 from torchgauge.errors import ModelError
 from torchgauge.facts.guess import Guess
@@ -544,12 +548,34 @@ def test_strict_is_fine_with_a_report_free_of_doubt(summary, analysis):
 # ---------------------------------------------------------------------------- progress
 
 
-def test_progress_appears_on_a_terminal_after_a_moment_only(monkeypatch):
-    from torchgauge.cli import progress
+@pytest.mark.parametrize("width", [8, 20, 39, 80])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "real run of every layer on the CPU, which takes a while [/x]",
+        "在 CPU 上真实运行，需要较长的时间",
+    ],
+)
+def test_a_line_of_progress_does_not_wrap(text, width):
+    """Not even where a terminal wraps after its last cell."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=True, color_system=None)
+    with console.status(progress._line(text, width)):
+        pass
+    shown = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "\n", stream.getvalue())
+    lines = [line for line in shown.split("\n") if line.strip()]
+    assert lines
+    assert all(cell_len(line.rstrip()) < width for line in lines)
+    assert any(line.strip().endswith("…") for line in lines)
+    assert len({line for line in lines if "…" in line}) <= 2  # the marks turn, the text stays
 
+
+def test_progress_appears_on_a_terminal_after_a_moment_only(monkeypatch):
     shown = threading.Event()
 
     class Status:
+        console = SimpleNamespace(width=80)
+
         def start(self):
             shown.set()
 
@@ -560,6 +586,8 @@ def test_progress_appears_on_a_terminal_after_a_moment_only(monkeypatch):
             pass
 
     class Console:
+        width = 80
+
         def __init__(self, **_):
             pass
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lean_data import data_in
 from torchgauge.cli.main import main
 from torchgauge.loop.sides import is_saved, split_revision
 
@@ -129,9 +130,8 @@ def test_a_revision_is_a_side_and_the_work_tree_stays(
 def test_as_html_it_is_the_page_of_both(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = ["net_of_test.py:Net", "net_of_test.py:Net(width=16)", *SIZE]
     assert main(["compare", *both, "--output", "page.html"]) == 0
-    text = (project / "page.html").read_text(encoding="utf-8")
-    data = text.partition('id="data">')[2].partition("</script>")[0]
-    params = [item["report"]["totals"]["params"] for item in json.loads(data)["answers"]]
+    data = data_in((project / "page.html").read_text(encoding="utf-8"))
+    params = [item["report"]["totals"]["params"] for item in data["answers"]]
     assert params == [90, 178]
 
 
@@ -248,7 +248,8 @@ def test_watch_goes_on_after_code_that_ends_the_process(
     monkeypatch.chdir(tmp_path)
     assert main(["watch", "ends_of_test.py:Net", *SIZE, "--times", "1"]) == 0
     said = capsys.readouterr()
-    assert "the model's code ended the process" in said.out
+    assert "the process that analysed it ended: exit status 7" in said.out
+    assert "look for os._exit in the model's code" in said.out
     assert "nothing to watch" not in said.err
 
 

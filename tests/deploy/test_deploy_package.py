@@ -232,6 +232,21 @@ def test_a_model_that_is_not_the_same_twice_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_nothing_is_written_where_the_format_fails(tmp_path, capsys, monkeypatch):
+    """A format of the user's own is tried before the folder takes its name."""
+    (tmp_path / "failing_format.py").write_text(
+        "class Failing:\n    def render(self, page):\n        raise ValueError('no')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ["package", f"{SPEC}:Mlp", "--input-size", "4", "--quiet"]
+    arguments += ["--output", str(tmp_path / "package")]
+    assert main([*arguments, "--format", "import:failing_format:Failing"]) == 2
+    assert "import:failing_format:Failing failed: ValueError: no" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) in (
+        [], ["__pycache__"],
+    )  # fmt: skip
+
+
 def test_over_budget_nothing_is_written_and_the_status_is_1(tmp_path, capsys):
     output = tmp_path / "p"
     arguments = ["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", str(output), "--quiet"]

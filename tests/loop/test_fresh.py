@@ -37,7 +37,8 @@ def test_the_models_code_never_runs_here(tmp_path: Path, capfd: pytest.CaptureFi
 
 def test_a_crash_is_told_and_the_next_one_works(tmp_path: Path) -> None:
     fresh = Fresh()
-    assert "ended the process" in fresh.analysed(request(tmp_path, CRASH)).answered.error
+    answered = fresh.analysed(request(tmp_path, CRASH)).answered
+    assert answered.error == "the process that analysed it ended: exit status 3" and answered.hint
     assert fresh.analysed(request(tmp_path, PRINTS)).answered.error == ""
 
 

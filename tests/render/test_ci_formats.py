@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 import check_builder as build
+from torchgauge.language import spoken
 from torchgauge.render.ci import CI_FORMATS, ci_text
 
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
@@ -222,3 +223,49 @@ def test_within_budget_nothing_is_wrong(name):
         assert json.loads(text)["runs"][0]["results"] == []
     if name == "junit":
         assert check_junit(text).get("failures") == "0"
+
+
+# ---------------------------------------------------------------------------- in Chinese
+
+
+def in_chinese(name):
+    with spoken("zh"):
+        return ci_text(name, build.everything())
+
+
+@pytest.mark.parametrize("name", CI_FORMATS)
+def test_what_people_read_is_in_the_language(name):
+    text = in_chinese(name)
+    text = text.encode().decode("unicode_escape") if name in ("gitlab", "sarif") else text
+    for words in ("over by", "does not fit", "the largest batch", "no time can be"):
+        assert words not in text
+    for words in ("超出", "放不下；最大批大小为 41", "无法为该设备预测时间"):
+        assert words in text
+
+
+def test_what_programs_go_by_is_the_same_in_every_language():
+    english, chinese = (
+        json.loads(ci_text("gitlab", build.everything())),
+        json.loads(in_chinese("gitlab")),
+    )
+    for one, other in zip(english, chinese, strict=True):
+        assert {**one, "description": ""} == {**other, "description": ""}
+    english, chinese = (
+        json.loads(text)["runs"][0]
+        for text in (ci_text("sarif", build.everything()), in_chinese("sarif"))
+    )
+    assert [rule["id"] for rule in english["tool"]["driver"]["rules"]] == [
+        rule["id"] for rule in chinese["tool"]["driver"]["rules"]
+    ]
+    for one, other in zip(english["results"], chinese["results"], strict=True):
+        assert {**one, "message": 0} == {**other, "message": 0}
+    cases = [
+        [case.attrib for case in ET.fromstring(text).iter("testcase")]
+        for text in (ci_text("junit", build.everything()), in_chinese("junit"))
+    ]
+    assert cases[0] == cases[1]
+    heads = [
+        re.findall(r"^::error [^:]*::", text, re.M)
+        for text in (ci_text("github", build.everything()), in_chinese("github"))
+    ]
+    assert len(heads[0]) == 5 and heads[0] == heads[1]

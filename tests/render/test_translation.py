@@ -12,10 +12,11 @@ from test_gpu_report import on_a_gpu
 import fit_builder
 import report_builder as build
 from torchgauge.environment.page import doctor_page
-from torchgauge.language import spoken
+from torchgauge.language import joined, spoken
 from torchgauge.render import get_format
+from torchgauge.render.formats.text import TextFormat
 from torchgauge.render.layout import wrap
-from torchgauge.render.page import Column, Facts, Page, Problem, fact, table_of
+from torchgauge.render.page import Column, Facts, Page, Problem, Table, fact, table_of
 from torchgauge.render.pages.devices import devices_page
 from torchgauge.render.pages.fit import fit_page
 from torchgauge.render.pages.report import report_page
@@ -113,3 +114,24 @@ def test_a_line_of_chinese_ends_between_characters_but_not_before_a_mark():
     assert list(wrap((text,), 16)) == ["装得下（已用", "12.25 MiB），没", "有碎片。"]
     assert next(wrap((text,), 8)) == "装得下"  # not: 装得下（
     assert all(cell_len(line) <= 10 for line in wrap((text,), 10, indent="  "))
+
+
+@pytest.mark.parametrize("name", ["devices", "fit_many", "gpu", "predicted"])
+def test_columns_that_are_left_out_are_named_as_they_are_called(name):
+    """Titles that are Chinese already are not looked at as a text once more."""
+    page, found = PAGES[name](), 0
+    with spoken("zh"):
+        tables = [block for block in in_language(page).blocks if isinstance(block, Table)]
+        titles = {column.title for table in tables for column in table.columns}
+        for width in range(40, 90, 2):
+            text = TextFormat(width=width).render(page).replace("\n   ", "")
+            for line in re.findall(r"列宽时省略：(.*)", text):
+                assert set(line.split("，")) <= titles
+                found += 1
+    assert found
+
+
+def test_a_list_in_the_language_has_its_comma():
+    with spoken("zh"):
+        assert joined(["参数量", "类型", "MACs"]) == "参数量，类型，MACs"
+    assert joined(["Params", "MACs"]) == "Params, MACs"

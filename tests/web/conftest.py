@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from live_server import settled
 
+from lean_data import whole
 from torchgauge.facts.report import Report
 from torchgauge.web.page import report_html
 
@@ -96,10 +98,10 @@ def _note_request(url: str, own: str, problems: list[str]) -> None:
 @pytest.fixture
 def data_of() -> Callable[[Page], dict[str, Any]]:
     """Return the data that stand in a page."""
-    script = "() => JSON.parse(document.getElementById('data').textContent)"
+    script = "() => document.getElementById('data').textContent"
 
     def data(page: Page) -> dict[str, Any]:
-        found: dict[str, Any] = page.evaluate(script)
+        found: dict[str, Any] = whole(json.loads(page.evaluate(script)))
         return found
 
     return data

@@ -69,12 +69,12 @@ def promised(advice: dict[str, Any], text: str, field: str) -> tuple[float, floa
 
 
 def test_figures_are_those_of_the_answer(
-    opened: Callable[..., Page], advice: dict[str, Any]
+    opened: Callable[..., Page], advice: dict[str, Any], data_of: Callable[[Page], dict[str, Any]]
 ) -> None:
     page = opened()
     assert page.locator("#advice .suggestion").count() == 0, "nobody asked"
     find(page)
-    data = page.evaluate("JSON.parse(document.getElementById('data').textContent)")
+    data = data_of(page)
     answer = {**data["answers"][0], "advice": advice["advice"]}
     assert list(wrong(page, answer)) == []
     texts = page.locator("#advice .suggestion h3").all_inner_texts()

@@ -13,6 +13,7 @@ import pytest
 from live_server import MODELS, Live, live
 
 import torchgauge as tg
+from lean_data import data_in
 from torchgauge.cli.main import main
 from torchgauge.facts.scenario import Scenario
 from torchgauge.request import Inputs, Request
@@ -182,8 +183,7 @@ def test_the_page_of_advice_is_that_of_its_report(tmp_path: Path, spec: str) -> 
     advice = tg.advise(spec, (3, 8, 8), goal="params:-50%")
     advice.save(tmp_path / "advice.html")
     text = (tmp_path / "advice.html").read_text(encoding="utf-8")
-    start = text.index('<script type="application/json" id="data">')
-    data = json.loads(text[text.index("{", start) : text.index("</script>", start)])
+    data = data_in(text)
     assert data["advice"]["advice"] == advice.to_dict()
     assert data["answers"][0]["report"]["totals"]["params"] == advice.figures["totals.params"]
     assert "average the 8 × 8 pixels before head" in text[text.index("<noscript>") :]

@@ -22,6 +22,7 @@ from live_server import MODELS, TOKEN, Live, live, resident_bytes, until
 
 from torchgauge.cli.main import main
 from torchgauge.facts.scenario import Scenario
+from torchgauge.language import spoken
 from torchgauge.request import Inputs, Request
 from torchgauge.web.live.analyst import Limits
 
@@ -69,6 +70,38 @@ def test_another_host_is_refused(server: Live, host: str) -> None:
     response = httpx.get(server.page, headers={"Host": host})
     assert response.status_code == 403
     assert "Host" in response.json()["error"]["message"]
+
+
+def test_a_refusal_speaks_the_language_of_whoever_asks(server: Live) -> None:
+    """The question names it, else the server's, else the browser's; codes stay."""
+
+    def told(response: httpx.Response) -> tuple[str, str]:
+        error = response.json()["error"]
+        return error.get("code", ""), error["message"]
+
+    chinese = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
+    assert told(httpx.get(server.url)) == (
+        "unauthorized", "the token is missing or wrong; open the URL as it was printed",
+    )  # fmt: skip
+    assert told(httpx.get(server.url, headers=chinese)) == (
+        "unauthorized", "令牌缺失或错误；请按打印出的 URL 打开",
+    )  # fmt: skip
+    with spoken("zh"):
+        assert told(httpx.get(server.url))[1] == "令牌缺失或错误；请按打印出的 URL 打开"
+    allowed = {**chinese, "Authorization": f"Bearer {TOKEN}"}
+    assert told(httpx.get(f"{server.url}/nothing", headers=allowed)) == (
+        "not_found", "这里没有内容；GET / 显示页面",
+    )  # fmt: skip
+    wrong = httpx.post(f"{server.url}/analyses", headers={**allowed, "Content-Type": "text/css"})
+    assert told(wrong) == ("wrong_media_type", "请发送 application/json，而不是 'text/css'")
+    question = {"client": "a", "changes": {"batch-size": -1}, "language": "zh"}
+    unread = httpx.post(f"{server.url}/analyses", headers=allowed, json=question)
+    assert told(unread)[1].startswith("无法读取该请求：")
+    with spoken("zh"):
+        problem = server.refused({"client": "a", "model": 9, "language": "en"})[1]
+    assert problem["message"] == "there is no model 9"
+    problem = server.refused({"client": "a", "model": 9, "language": "zh"})[1]
+    assert re.search("[\u4e00-\u9fff]", problem["message"])
 
 
 def test_this_host_has_three_names(server: Live) -> None:
@@ -244,7 +277,7 @@ def test_a_worker_that_dies_is_replaced(server: Live) -> None:
     before = server.analyst.worker_pid
     name, problem = server.ask({"batch-size": 6})
     assert name == "failed"
-    assert "signal 9 ended it" in problem["message"]
+    assert problem["message"] == "the process that analysed it ended: SIGKILL"
     assert problem["hint"]
     assert server.ask({"batch-size": 4})[0] == "result"
     assert server.analyst.worker_pid != before

@@ -12,6 +12,7 @@ import pytest
 from torch import nn
 
 import torchgauge as tg
+from lean_data import whole
 from torchgauge.cli.main import main
 from torchgauge.facts.report import Report
 from torchgauge.web.page import report_html
@@ -48,7 +49,7 @@ class Data(HTMLParser):
 
     @property
     def data(self) -> Any:
-        return json.loads(self.texts[0])
+        return whole(json.loads(self.texts[0]))
 
 
 def trained(model: nn.Module) -> Report:

@@ -1,6 +1,8 @@
 // Numbers as text, by the rules of src/torchgauge/units.py: a test compares the two.
 
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+/** From here on two decimals would print four digits before the point. */
+const FOUR_DIGITS = 999.995;
 const COUNTS = ["", "K", "M", "G", "T", "P", "E"];
 
 /**
@@ -21,7 +23,7 @@ const whole = (value: number): string => (value < 0 ? "-" : "") + grouped(fixed(
 function scaled(value: number, base: number, units: string[]): string {
   let magnitude = Math.abs(value);
   let index = 0;
-  while (index < units.length - 1 && magnitude >= base - 0.005) {
+  while (index < units.length - 1 && magnitude >= (index ? FOUR_DIGITS : base - 0.005)) {
     magnitude /= base;
     index += 1;
   }
@@ -41,8 +43,8 @@ export function count(value: number, unit = ""): string {
 export const integer = (value: number): string => whole(value);
 
 export function milliseconds(value: number): string {
-  if (value >= 1000) return `${fixed(value / 1000, 2)} s`;
-  if (value >= 1) return `${fixed(value, 2)} ms`;
+  if (value >= FOUR_DIGITS) return `${fixed(value / 1000, 2)} s`;
+  if (value >= 0.99995) return `${fixed(value, 2)} ms`;
   return `${fixed(value * 1000, 1)} µs`;
 }
 

@@ -4,6 +4,7 @@ import "./styles.css";
 import { App } from "./app";
 import { h } from "./dom";
 import { choose } from "./language";
+import { whole } from "./lean";
 import { advicePanel } from "./live/advice";
 import { whatIf } from "./live/bar";
 import { besides } from "./live/besides";
@@ -25,7 +26,7 @@ interface Page {
 }
 
 function start(): void {
-  const data = JSON.parse(document.getElementById("data")!.textContent!) as PageData;
+  const data = whole(JSON.parse(document.getElementById("data")!.textContent!)) as PageData;
   if (data.watch) return watch(data);
   open(data, null);
 }

@@ -265,7 +265,7 @@ export interface Answer {
     device: string; device_bytes: number; capacity_bytes: number; low_bytes: number;
     high_bytes: number; verdict: Verdict; total_ms: number | null;
   }[];
-  /** Sentences of the suggestion in Chinese. */
+  /** Sentences of the report in Chinese. */
   chinese: Record<string, string>;
 }
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from torchgauge.advise.rules import rule_of
 from torchgauge.changes.change import Change, rewritten
+from torchgauge.checkpoints.apply import installed
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Suggestion
 
@@ -15,6 +16,8 @@ from torchgauge.facts.loop.advice import Suggestion
 def apply(suggestion: Suggestion, model: nn.Module) -> nn.Module:
     """Return a changed copy of a model; see ``Suggestion.apply``."""
     change = change_of(suggestion)
+    if places := change.scenario.get("checkpointed"):
+        return installed(places, model)
     if not change.changes_model:
         raise UsageError(
             f"{suggestion.text!r} changes how the model runs, not the model",

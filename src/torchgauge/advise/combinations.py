@@ -24,6 +24,13 @@ class State:
     figures: dict[str, float]
     fits: bool
     """Whether it fits the device that it was traced for."""
+    plan: Change | None = None
+    """The last change as it was made here, where it depends on those before it."""
+
+    @property
+    def last(self) -> Change:
+        """Return the last change, as it was made."""
+        return self.plan or self.changes[-1]
 
     @property
     def accuracy(self) -> Accuracy:
@@ -39,9 +46,17 @@ def _rank(accuracy: Accuracy) -> int:
     return accuracy.rank
 
 
-def state_of(changes: tuple[Change, ...], request: Request, found: Measured) -> State:
-    """Return a step with some changes and what it came to."""
-    return State(changes=changes, request=request, figures=found.figures, fits=found.fits)
+def state_of(
+    changes: tuple[Change, ...], request: Request, found: Measured, plan: Change | None = None
+) -> State:
+    """Return a step with some changes and what it came to; ``plan`` is the last as it was made."""
+    return State(
+        changes=changes, request=request, figures=found.figures, fits=found.fits, plan=plan
+    )
+
+
+MOST_PLANS = 8
+"""Changes that follow the others that one search makes at most: each takes several traces."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +68,10 @@ class Combinations:
     traced: Callable[[Request, str], Measured]
     limit: int
     """Combinations that are traced at most."""
+    anew: Callable[[Request, str], Change | None] | None = None
+    """Makes the change that follows the others for a step, which is named; ``None`` for no use."""
+    plans: int = 0
+    """How many such changes were made."""
     count: int = 0
     exhausted: bool = False
     """Whether one was left out because of the limit."""
@@ -84,7 +103,9 @@ class Combinations:
     def _traced(
         self, state: State, more: tuple[Change, ...], *, whatever: bool = False
     ) -> State | None:
-        changes = (*state.changes, *more)
+        changes = tuple(sorted((*state.changes, *more), key=lambda change: change.follows))
+        if any(change.follows for change in state.changes):  # what was made for other changes
+            state, more = self.base, changes
         key = _key(changes)
         if not changes:
             return self.base
@@ -100,13 +121,32 @@ class Combinations:
     def _made(
         self, request: Request, changes: tuple[Change, ...], more: tuple[Change, ...]
     ) -> State | None:
+        names, plan = [change.name for change in changes if not change.follows], None
         try:
-            for change in more:
-                request = applied(in_shape(change), request, rule_of(change.rule), self.ran)
-            found = self.traced(request, " + ".join(change.name for change in changes))
+            for change in sorted(more, key=lambda change: change.follows):
+                if change.follows:
+                    plan = self._planned(request, " + ".join(names))
+                    if plan is None:
+                        return None
+                    names.append(plan.name)
+                made = plan or change
+                request = applied(in_shape(made), request, rule_of(made.rule), self.ran)
+            found = self.traced(request, " + ".join(names))
         except TorchGaugeError:  # one change has taken away what another is about
             return None
-        return state_of(changes, request, found)
+        return state_of(changes, request, found, plan)
+
+    def _planned(self, request: Request, what: str) -> Change | None:
+        """Return the change that follows the others; ``None`` where it is of no use.
+
+        ``None`` as well where as many were made as may be.
+        """
+        assert self.anew is not None, "a change that follows others needs a goal"
+        if self.plans >= MOST_PLANS:
+            self.exhausted = True
+            return None
+        self.plans += 1
+        return self.anew(request, what)
 
 
 def _key(changes: Sequence[Change]) -> frozenset[int]:

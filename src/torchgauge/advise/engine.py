@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from torch.nn.parameter import is_lazy
+
 from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
 from torchgauge.advise.figures import (
@@ -19,13 +21,17 @@ from torchgauge.advise.figures import (
 )
 from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
+from torchgauge.advise.hooks import UNSEEN, seen_by_hooks
 from torchgauge.advise.measured import Measured, measured, shapes_of
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
+from torchgauge.advise.rules.plan_checkpoints import NAME as PLAN
+from torchgauge.advise.rules.plan_checkpoints import any_plan, is_of_memory, plan, why_none
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.change import Change, applied, in_shape
+from torchgauge.changes.shadow import shadow
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
@@ -75,7 +81,6 @@ class _Advisor:
     subject: Subject
     made: Combinations = field(init=False)
     prover: Prover = field(init=False)
-    traces: int = 1
     tried: list[_Tried] = field(default_factory=list)
     """What is worth showing."""
     singles: list[State] = field(default_factory=list)
@@ -93,13 +98,26 @@ class _Advisor:
             limit=limit_of(len(self.subject.trace.ops))
             if self.subject.goal is None
             else SEARCH_LIMIT,
+            anew=self.planned,
         )
 
     def traced(self, request: Request, what: str) -> Measured:
         """Trace a step, and tell of it."""
-        self.traces += 1
-        self.request.tell(f"trace {self.traces}: {what}")
+        self.subject.traces.say(what)
         return measured(request)
+
+    def planned(self, request: Request, what: str) -> Change | None:
+        """Trace a step, and return what to recompute in it so that it reaches the goal."""
+        self.subject.traces.say(what)
+        return plan(request, analyze_model(request), self.subject.goal, self.subject.traces)
+
+    def any_plan(self, rules: Sequence[str]) -> Change | None:
+        """Return the plan for a search: that of the step as it is, or one that is to be made."""
+        alone = (state.changes[0] for state in self.singles if state.changes[0].follows)
+        if (found := next(alone, None)) is not None:
+            return found
+        goes = PLAN in rules and is_of_memory(self.subject.goal) and not why_none(self.subject)
+        return any_plan() if goes else None
 
     def look(self, rules: Sequence[str]) -> bool:
         """Ask the rules and try what they find; return whether anything could be tried."""
@@ -128,6 +146,8 @@ class _Advisor:
         if change.accuracy.rank > self.options.allow.rank:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
+        if (why := _seen(change, self.subject)) is not None:
+            return f"{change.text}: {why}"
         try:
             request = applied(in_shape(change), self.request, rule, self.subject.ran)
             found = self.traced(request, change.text)
@@ -146,6 +166,14 @@ class _Advisor:
             return f"{change.text}: saves nothing"
         self.tried.append(_Tried(change=change, state=state, proof=proof))
         return ""
+
+
+def _seen(change: Change, subject: Subject) -> str | None:
+    """Return whether a change that keeps the outputs changes what hooks of the user's see."""
+    if change.accuracy is not Accuracy.NONE or not change.changes_model or change.rule in UNSEEN:
+        return None
+    watcher = subject.watcher(*change.where)
+    return None if watcher is None else seen_by_hooks(watcher)
 
 
 def _returns_something_else(change: Change, before: Report, after: Measured) -> bool:
@@ -171,6 +199,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         rule_of(name)
     if (device := device_of(options.goal)) is not None:
         request = _on(request, device)
+    request = replace(request, model=shadow(request.model))
     request.tell("trace 1: the step as it is")
     report = analyze_model(request)
     if not has_run(report):
@@ -178,12 +207,17 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
             "advice needs a step that runs, and no input was given",
             hint="add a size: (3, 224, 224), --input-size 3,224,224",
         )
+    if any(is_lazy(parameter) for parameter in request.model.parameters()):
+        raise UsageError(
+            "the model has lazy layers that have no weights yet",
+            hint="run it once on a batch, then ask again",
+        )
     figures = figures_of(report)
     goal = goal_of(options.goal, figures, report.scenario.device) if options.goal else None
     subject = Subject(request=request, report=report, goal=goal)
     advisor = _Advisor(request=request, options=options, subject=subject)
     advisor.look(rules)
-    way = None if goal is None else _way(advisor, goal)
+    way = None if goal is None else _way(advisor, goal, advisor.any_plan(rules))
     front, axes = _front(advisor) if goal is None else ((), ())
     return Advice(
         tool_version=__version__,
@@ -204,7 +238,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         combinations=advisor.made.count,
         exhausted=advisor.made.exhausted,
         quiet=tuple(advisor.quiet),
-        traces=advisor.traces,
+        traces=advisor.subject.traces.count,
         assumptions=report.assumptions,
         warnings=report.warnings,
         report=report,
@@ -248,34 +282,42 @@ class _Way:
     nearest: str = ""
 
 
-def _way(advisor: _Advisor, goal: Goal) -> _Way:
+def _way(advisor: _Advisor, goal: Goal, following: Change | None) -> _Way:
     """Return the way to a goal.
 
     Rules that take long are asked where the others do not lead there.
     """
     made = advisor.made
-    state = Search(goal=goal, made=made, singles=advisor.singles).run()
+    state = Search(goal=goal, made=made, singles=advisor.singles, plan=following).run()
     reached = is_reached(goal, state.figures, state.fits)
     if not reached and advisor.options.rules is None and advisor.look(ON_REQUEST):
         made.allow(SEARCH_LIMIT)
-        state = Search(goal=goal, made=made, singles=advisor.singles).run()
+        state = Search(goal=goal, made=made, singles=advisor.singles, plan=following).run()
         reached = is_reached(goal, state.figures, state.fits)
     nearest = ""
     if goal.device is not None and not reached:
         nearest = nearest_device(state.request, state.figures[goal.figure], advisor.traced)
-    return _Way(
-        steps=tuple(
-            PathStep(
-                text=step.changes[-1].text,
-                rule=step.changes[-1].rule,
-                figures=side_by_side(made.base.figures, step.figures),
-                reached=is_reached(goal, step.figures, step.fits),
-            )
-            for step in prefixes(state, partial(made.together, whatever=True))
-        ),
-        reached=reached,
-        nearest=nearest,
-    )
+    return _Way(steps=tuple(_steps(advisor, goal, state)), reached=reached, nearest=nearest)
+
+
+def _steps(advisor: _Advisor, goal: Goal, state: State) -> Iterator[PathStep]:
+    """Yield the steps to a state, each with its change where no suggestion is the same."""
+    base = advisor.made.base
+    known = {id(tried.change) for tried in advisor.tried}
+    before = base.figures
+    for step in prefixes(state, partial(advisor.made.together, whatever=True)):
+        change = step.last
+        own = None
+        if id(change) not in known:
+            own = suggested(change, advisor.subject, side_by_side(before, step.figures))
+        yield PathStep(
+            text=change.text,
+            rule=change.rule,
+            figures=side_by_side(base.figures, step.figures),
+            reached=is_reached(goal, step.figures, step.fits),
+            change=own,
+        )
+        before = step.figures
 
 
 def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]:

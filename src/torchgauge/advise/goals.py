@@ -60,10 +60,15 @@ def goal_of(text: str, figures: Mapping[str, float], device: str) -> Goal:
         "memory": memory,
         "latency": "time.total_ms",
     }[kind]
+    if figure not in figures and kind == "latency":
+        raise UsageError(
+            f"{text!r} cannot be checked: no time can be predicted for {device}",
+            hint="name a GPU: --device T4; for this CPU, torchgauge measure --calibrate",
+        )
     if figure not in figures:
         raise UsageError(
-            f"{text!r} cannot be checked: {figure} is not known for {device}",
-            hint="name an input size and a GPU (--device T4)",
+            f"{text!r} cannot be checked: the step has no {figure}",
+            hint="add a size: (3, 224, 224), --input-size 3,224,224",
         )
     return Goal(text=text, figure=figure, most=_most(kind, rest, figures[figure], text))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.change import Change, applied
+from torchgauge.changes.shadow import shadow
 from torchgauge.errors import UsageError
 from torchgauge.request import Request
 from torchgauge.trace.isolate.isolation import random_state_kept
@@ -22,6 +24,7 @@ def with_rules(request: Request, names: Sequence[str]) -> Request:
     """
     for name in names:
         rule_of(name)
+    request = replace(request, model=shadow(request.model))
     with random_state_kept():  # new layers draw their weights
         for name in names:
             request = _with_rule(request, name)

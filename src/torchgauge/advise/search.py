@@ -27,6 +27,8 @@ class Search:
     made: Combinations
     singles: Sequence[State]
     """One change each; also those that save nothing alone: a peak moves when others are made."""
+    plan: Change | None = None
+    """A change that is made anew on top of others, so that they reach the goal together."""
 
     def run(self) -> State:
         """Return the state that reaches the goal with no change too many, or the nearest to it."""
@@ -35,8 +37,10 @@ class Search:
             return base
         found = self._alone() or self._greedy()
         if not self._reached(found) and self._may_lead_there():
-            found = min((found, self._beam()), key=self._figure)
-        return self._milder(self._without_needless(found)) if self._reached(found) else found
+            found = min((found, self._with_plan(self._beam())), key=self._figure)
+        if not self._reached(found):
+            return found
+        return self._milder(self._without_needless(self._faster(found)))
 
     def _reached(self, state: State) -> bool:
         return is_reached(self.goal, state.figures, state.fits)
@@ -67,7 +71,9 @@ class Search:
         found = [
             single
             for single in self.singles
-            if single.accuracy in accuracies and (self._worth(single) > 0 or not self._adds_up)
+            if single.accuracy in accuracies
+            and (self._worth(single) > 0 or not self._adds_up)
+            and not single.changes[0].follows
         ]
         return sorted(found, key=self._worth, reverse=True)
 
@@ -78,11 +84,14 @@ class Search:
         """
         base = self.made.base.figures
         for accuracy in Accuracy:
-            enough = [s for s in self._candidates((accuracy,)) if self._reached(s)]
+            planned = [s for s in self.singles if s.changes[0].follows and s.accuracy is accuracy]
+            found = (*self._candidates((accuracy,)), *planned)
+            enough = [single for single in found if self._reached(single)]
             mildest: dict[str, State] = {}
             for single in sorted(enough, key=self._figure):  # the last one is the mildest
                 change = single.changes[0]
-                mildest[change.axis or str(id(change))] = single
+                is_of_axis = change.axis and not change.follows  # a plan is the mildest already
+                mildest[change.axis if is_of_axis else str(id(change))] = single
             if mildest:
                 return min(
                     mildest.values(), key=lambda s: (price_of(base, s.figures), self._figure(s))
@@ -90,8 +99,15 @@ class Search:
         return None
 
     def _greedy(self) -> State:
-        """Add whatever brings the goal nearer, until it is reached or nothing does."""
+        """Add whatever brings the goal nearer, until it is reached or nothing does.
+
+        Before more accuracy is lost, the plan is made for what remains.
+        """
         state = self.made.base
+        nearest = min(
+            (state, *(single for single in self.singles if single.changes[0].follows)),
+            key=self._figure,
+        )
         for accuracy in Accuracy:
             waiting, before = self._candidates((accuracy,)), None
             while state is not before and not self._reached(state):
@@ -102,7 +118,48 @@ class Search:
                         state = further
                     if self._reached(state):
                         return state
-        return state
+            planned = self._with_plan(state)
+            if self._reached(planned):
+                return planned
+            nearest = min((nearest, planned), key=self._figure)
+        return nearest
+
+    def _with_plan(self, state: State) -> State:
+        """Return a state with the plan, where that is nearer; best without what takes longer."""
+        if self.plan is None or self._reached(state):
+            return state
+        fast = self._planned(self._fast(state.changes))
+        if fast is not None and self._reached(fast):
+            return fast
+        found = (state, fast, self._planned(state.changes))
+        return min((item for item in found if item is not None), key=self._figure)
+
+    def _planned(self, changes: Sequence[Change]) -> State | None:
+        """Return the step with some changes and the plan, in the place of other checkpoints."""
+        assert self.plan is not None
+        others = [change for change in changes if change.axis != self.plan.axis]
+        return self.made.together([*others, self.plan]) if others else None
+
+    def _fast(self, changes: Sequence[Change]) -> list[Change]:
+        """Return those changes with which a step takes no longer."""
+        slow = {id(single.changes[0]) for single in self.singles if self._price(single) > 1.0}
+        return [change for change in changes if id(change) not in slow]
+
+    def _faster(self, state: State) -> State:
+        """Return the state with the plan in the place of all that takes longer, where it helps."""
+        if self.plan is None or len(state.changes) < 2 or self._has_plan(state):
+            return state
+        planned = self._planned(self._fast(state.changes))
+        if planned is None or not self._reached(planned):
+            return state
+        return planned if self._price(planned) < self._price(state) else state
+
+    def _price(self, state: State) -> float:
+        return price_of(self.made.base.figures, state.figures)
+
+    @staticmethod
+    def _has_plan(state: State) -> bool:
+        return any(change.follows for change in state.changes)
 
     def _further(self, state: State, change: Change) -> State | None:
         if state.excludes(change):
@@ -134,11 +191,18 @@ class Search:
                 yield further
 
     def _without_needless(self, state: State) -> State:
-        """Return the state without the changes that the goal does not need, costly ones first."""
+        """Return the state without the changes that the goal does not need, costly ones first.
+
+        Of a plan more is recomputed where others are left out: not where that takes longer and
+        no accuracy is kept by it.
+        """
         for change in sorted(state.changes, key=_cost, reverse=True):
             rest = [other for other in state.changes if other is not change]
             without = self.made.together(rest)
-            if without is not None and self._reached(without):
+            if without is None or not self._reached(without):
+                continue
+            is_slower = self._has_plan(without) and self._price(without) > self._price(state)
+            if not is_slower or without.accuracy.rank < state.accuracy.rank:
                 state = without
         return state
 
@@ -154,6 +218,8 @@ class Search:
 
     def _milder_than(self, change: Change) -> Iterator[Change]:
         """Yield the changes of its axis that save less and lose no more, the mildest first."""
+        if change.follows:  # it is the mildest that is enough
+            return
         own = next(single for single in self.singles if single.changes[0] is change)
         for single in sorted(self.singles, key=self._figure, reverse=True):
             other = single.changes[0]

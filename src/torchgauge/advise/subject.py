@@ -9,23 +9,27 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
+from torchgauge.advise.check.proof import too_large
+from torchgauge.advise.hooks import HOOKS, hooked
 from torchgauge.changes.inputs import Ran, ran_of
 from torchgauge.changes.step import Step, step_of
+from torchgauge.changes.traces import Traces
 from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
+from torchgauge.models.requests import build_for
 from torchgauge.request import Request
 from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,34 @@ class Subject:
         """Return what the run said of the inputs."""
         return ran_of(self.report)
 
+    @cached_property
+    def traces(self) -> Traces:
+        """Return what counts the traces; that of the report is the first."""
+        return Traces(tell=self.request.tell, count=1)
+
     @property
     def model(self) -> nn.Module:
         """Return the model; rules read it and never change it."""
         model = self.request.model
         assert isinstance(model, nn.Module)
         return model
+
+    @cached_property
+    def valued(self) -> nn.Module | None:
+        """Return the model with the values of its weights, built once more where it has none.
+
+        ``None`` where they are not there, or take more memory than a rule may use.
+        """
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        if not any(tensor.is_meta for tensor in tensors):
+            return self.model
+        if self.request.spec is None or too_large(self.report.totals.param_bytes, 0.0):
+            return None
+        try:
+            made = build_for(self.request, with_weights=True).model
+        except Exception:  # the user's code, which may lack a file of weights
+            return None
+        return made if isinstance(made, nn.Module) else None
 
     @property
     def trace(self) -> Trace:
@@ -98,6 +124,17 @@ class Subject:
         """Return the index of the last operator that made a view of each storage."""
         return {storage: op.index for op in self.trace.ops if op.is_view for storage in op.reads}
 
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """Return the storages of the forward that something still holds when it has ended.
+
+        That is the output, what the backward needs, and what the code keeps on a module.
+        """
+        root = self.trace.calls[0]
+        inside = self.trace.events[root.first_event : root.end_event]
+        freed = {event.storage for event in inside if event.is_free}
+        return frozenset(event.storage for event in inside if event.storage not in freed)
+
     def of_type(self, *kinds: type[M]) -> Iterator[tuple[str, M]]:
         """Yield the modules of exactly these types, or of subclasses with the same forward."""
         for path, module in self.modules.items():
@@ -110,6 +147,18 @@ class Subject:
         """Return the call of a module that was called exactly once."""
         calls = self.calls.get(path, ())
         return calls[0] if len(calls) == 1 else None
+
+    @cached_property
+    def hooked(self) -> frozenset[str]:
+        """Return the modules with hooks of the user's, which see what goes in and out."""
+        return hooked(self.model)
+
+    def watcher(self, *paths: str) -> str | None:
+        """Return a module with hooks at one of these paths or below; ``None`` for none."""
+        for found in sorted(self.hooked):
+            if any(not path or found == path or found.startswith(f"{path}.") for path in paths):
+                return found
+        return None
 
     def path_of(self, op: OpRecord) -> str:
         """Return the module that an operator serves."""
@@ -140,7 +189,10 @@ def in_code(path: str) -> str:
     >>> in_code("features.3.conv")
     'model.features[3].conv'
     """
-    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split("."))
+    names = path.split(".")
+    if path and any(not n.isdecimal() and (not n.isidentifier() or iskeyword(n)) for n in names):
+        return f'model.get_submodule("{path}")'
+    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in names)
     return "model" + "".join(parts) if path else "model"
 
 
@@ -194,13 +246,23 @@ def _take_over(old: nn.Module, new: nn.Module, path: str) -> None:
     if old is new:
         return
     kept = set(new.modules())
-    if old not in kept and any(getattr(old, name) for name in _HOOKS):
-        raise ValueError(f"hooks of {path or 'the model'} would be lost")
+    for name, module in old.named_modules(prefix=path):
+        if module not in kept and any(getattr(module, hooks) for hooks in HOOKS):
+            raise ValueError(f"hooks of {name or 'the model'} would be lost")
     for module in kept - set(old.modules()):
         module.training = old.training
     parameters = list(old.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         new.requires_grad_(False)
+
+
+def together(*tensors: torch.Tensor | None) -> list[Any]:
+    """Return tensors that can be computed with: without values where one of them has none.
+
+    A model that is built without memory may move itself: what it knows the values of gets them.
+    """
+    are_meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
+    return [tensor.to("meta") if are_meta and tensor is not None else tensor for tensor in tensors]
 
 
 def like(old: nn.Module, new: M) -> M:

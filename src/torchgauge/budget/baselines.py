@@ -9,7 +9,7 @@ from pathlib import Path
 from torchgauge.compare.reports import compare_reports
 from torchgauge.errors import ReportFormatError, UsageError
 from torchgauge.facts.codec.files import write_atomically
-from torchgauge.facts.io import load_answer
+from torchgauge.facts.io import load_step
 from torchgauge.facts.report import Report
 
 _OF_THE_TOOLS = ("PyTorch", "execution")
@@ -39,7 +39,7 @@ def read_baseline(path: Path) -> Report:
     Raises:
         ReportFormatError: it cannot be read, or is a trace.
     """
-    answer = load_answer(path)
+    answer = load_step(path)
     if not isinstance(answer, Report):
         raise ReportFormatError(f"{path.name} is a trace, not a report", hint="write it again")
     return answer

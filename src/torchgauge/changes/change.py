@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchgauge.changes.inputs import Ran, with_batch
+from torchgauge.changes.shadow import computed
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.request import Request, changed
@@ -49,6 +50,8 @@ class Change:
     """Whether a ``state_dict`` of before still loads."""
     keeps_outputs: bool = True
     """Whether a step returns as many tensors as before, of the same shapes."""
+    follows: bool = False
+    """Whether it depends on the goal and on all other changes: it is made anew on top of them."""
 
     @property
     def changes_model(self) -> bool:
@@ -124,7 +127,7 @@ def rewritten(
         UsageError: the model cannot be copied, or is not the one that the change was found in.
     """
     tensors = (*model.parameters(), *model.buffers()) if shares_tensors else ()
-    shared = {id(tensor): tensor for tensor in tensors} | _computed(model)
+    shared = {id(tensor): tensor for tensor in tensors} | computed(model)
     try:
         made: nn.Module = copy.deepcopy(model, shared)
     except Exception as error:  # whatever the model's own __deepcopy__ raises
@@ -139,16 +142,3 @@ def rewritten(
             f"{change.rule} cannot be applied to this {type(model).__name__}: {error}",
             hint="apply it to the model that the advice is about",
         ) from error
-
-
-def _computed(model: nn.Module) -> dict[int, Any]:
-    """Return what attributes hold on a graph, by identity: only detached can it be copied.
-
-    ``torch.nn.utils.weight_norm`` keeps such a weight, and computes it again in each forward.
-    """
-    return {
-        id(value): value.detach()
-        for module in model.modules()
-        for value in vars(module).values()
-        if getattr(value, "grad_fn", None) is not None
-    }

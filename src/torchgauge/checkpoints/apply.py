@@ -1,8 +1,9 @@
-"""A plan, installed on a model."""
+"""Places to recompute, installed on a model."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -20,7 +21,19 @@ from torchgauge.trace.step.checkpointing import (
 
 def apply(plan: CheckpointPlan, model: nn.Module, *, in_place: bool = False) -> nn.Module:
     """Return a model with a plan; see ``CheckpointPlan.apply``."""
-    places = tuple(map(Place.read, plan.checkpointed))
+    return installed(plan.checkpointed, model, in_place=in_place)
+
+
+def installed(
+    checkpointed: Iterable[str], model: nn.Module, *, in_place: bool = False
+) -> nn.Module:
+    """Return a copy of a model, or the model itself, that recomputes some places in its backward.
+
+    Raises:
+        TorchGaugeError: the model has not all of these places, has a plan already, or cannot be
+            copied.
+    """
+    places = tuple(map(Place.read, checkpointed))
     check_places(model, places)
     for path, module in model.named_modules():
         if isinstance(module.__dict__.get("forward"), (Recomputed, Stretches)):

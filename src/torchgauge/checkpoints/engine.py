@@ -8,16 +8,19 @@ from typing import Final
 from torch import nn
 
 from torchgauge.analyze import analyze_model
-from torchgauge.checkpoints.candidates import Candidates, candidates_of
+from torchgauge.changes.traces import Traces
 from torchgauge.checkpoints.goal import PlanOptions, goal_of
-from torchgauge.checkpoints.model import Option, StepModel
 from torchgauge.checkpoints.price import price_of
 from torchgauge.checkpoints.search import Found, Planner, search
 from torchgauge.checkpoints.snippet import has_norms, snippet_of
+from torchgauge.checkpoints.step.builder import program_of
+from torchgauge.checkpoints.step.candidates import Candidates, candidates_of
+from torchgauge.checkpoints.step.model import StepModel
+from torchgauge.checkpoints.step.options import Option
 from torchgauge.errors import ModelError, UsageError
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
-from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, Recomputed
+from torchgauge.facts.loop.checkpoints import CheckpointPlan, Recomputed
 from torchgauge.facts.loop.comparison import figures_beside
 from torchgauge.facts.query import has_run, named_figures
 from torchgauge.facts.report import Report
@@ -43,27 +46,43 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
             checkpoints already.
     """
     request = replace(request, scenario=in_mode(request.scenario, "training"))
-    report = _as_it_is(request)
+    traces = Traces(tell=request.tell)
+    report = _as_it_is(request, traces)
+    planner = planner_of(request, report, options, traces)
+    return _answer(planner, search(planner))
+
+
+def planner_of(request: Request, report: Report, options: PlanOptions, traces: Traces) -> Planner:
+    """Return what can be recomputed in a training step that was traced, to be searched.
+
+    Raises:
+        UsageError: the goal makes no sense.
+    """
     goal = goal_of(report, options)
     price, least = price_of(report, options.least)
     request.tell("weighing what could be recomputed")
     model, candidates = _model_of(request, report)
     worth = _worthwhile(model.options(candidates.found, price), report)
-    planner = Planner(
-        request=request, report=report, goal=goal, options=worth, program=model.program(worth)
+    return Planner(
+        request=request,
+        report=report,
+        goal=goal,
+        least=least,
+        options=worth,
+        refused=candidates.refused,
+        program=program_of(model, worth),
+        traces=traces,
     )
-    found = search(planner)
-    return _answer(planner, found, candidates, least)
 
 
-def _as_it_is(request: Request) -> Report:
+def _as_it_is(request: Request, traces: Traces) -> Report:
     """Return the report of the step without checkpoints."""
     if request.scenario.checkpointing:
         raise UsageError(
             "the scenario checkpoints already, and the plan decides what is checkpointed",
             hint="leave checkpointing out",
         )
-    request.tell("trace 1: the step as it is")
+    traces.say("the step as it is")
     report = analyze_model(request)
     if not has_run(report):
         raise UsageError(
@@ -88,23 +107,25 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def _worthwhile(options: list[Option], report: Report) -> list[Option]:
-    """Return the options that drop something worth it; of very many those that drop most."""
+    """Return the options that drop something worth it; of very many those that drop most.
+
+    Those that keep operators' outputs are left out first.
+    """
     assert report.memory is not None
     least = report.memory.saved_activation_bytes * _SMALLEST
     found = [option for option in options if option.nbytes > least]
     if len(found) > _MOST:
-        found = sorted(found, key=lambda option: -option.nbytes)[:_MOST]
+        found = sorted(found, key=lambda o: (bool(o.kept), -o.nbytes))[:_MOST]
     return found
 
 
 # ---------------------------------------------------------------------------- the answer
 
 
-def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least) -> CheckpointPlan:
+def _answer(planner: Planner, found: Found) -> CheckpointPlan:
     request, report = planner.request, planner.report
     assert found.report.memory is not None
     chosen = planner.chosen(found.chosen)
-    places = [option.candidate.place for option in chosen]
     blocks = _with_blocks(planner) if chosen else {}
     return CheckpointPlan(
         tool_version=__version__,
@@ -115,7 +136,7 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
         batch_size=report.batch_size,
         goal=planner.goal,
         fits=found.fits,
-        least=least,
+        least=planner.least,
         recomputed=tuple(map(_described, chosen)),
         figures=figures_beside(
             named_figures(report, FIGURES), named_figures(found.report, FIGURES), FIGURES
@@ -124,19 +145,26 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
         blocks=blocks,
         gap=found.gap,
         candidates=len(planner.options),
-        refused=candidates.refused,
+        refused=planner.refused,
         broken=tuple(planner.broken),
-        traces=planner.traces,
-        snippet=snippet_of(places, has_norms=has_norms(request.model, places)),
+        traces=planner.traces.count,
+        snippet=code_of(planner, found),
         assumptions=found.report.assumptions,
         warnings=found.report.warnings,
     )
 
 
+def code_of(planner: Planner, found: Found) -> tuple[str, ...]:
+    """Return the lines to paste for a plan."""
+    places = [option.place for option in planner.chosen(found.chosen)]
+    return snippet_of(places, has_norms=has_norms(planner.request.model, places))
+
+
 def _described(option: Option) -> Recomputed:
     return Recomputed(
-        place=str(option.candidate.place),
+        place=option.place.where,
         type=option.candidate.type,
+        kept=option.kept,
         dropped_bytes=option.nbytes,
         flops=option.flops,
         calls=len(option.again),
@@ -145,8 +173,7 @@ def _described(option: Option) -> Recomputed:
 
 def _with_blocks(planner: Planner) -> dict[str, float]:
     """Return the figures with the repeated blocks checkpointed, as most recipes do it."""
-    planner.traces += 1
-    planner.request.tell(f"trace {planner.traces}: all repeated blocks recomputed")
+    planner.traces.say("all repeated blocks recomputed")
     scenario = replace(planner.request.scenario, checkpointing=True)
     try:
         report = analyze_model(replace(planner.request, scenario=scenario))

@@ -11,7 +11,7 @@ from torchgauge.facts.loop.checkpoints import Least, MemoryGoal
 from torchgauge.facts.report import Report
 from torchgauge.units import format_bytes
 
-_FORMS = "memory='8GB', keep=0.5, or a GPU: device='T4'"
+_FORMS = "--memory 8GB, --keep 50% or --device T4; in Python memory='8GB', keep=0.5 or device='T4'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,10 @@ def goal_of(report: Report, options: PlanOptions) -> MemoryGoal:
         raise UsageError("memory and keep are two goals", hint="give one of them")
     if options.memory_bytes is not None:
         if options.memory_bytes < 1:
-            raise UsageError("a goal of no bytes cannot be met", hint="write memory='8GB'")
+            raise UsageError(
+                "a goal of no bytes cannot be met",
+                hint="write --memory 8GB; in Python memory='8GB'",
+            )
         text = f"at most {format_bytes(options.memory_bytes)}"
         return MemoryGoal(text=text, figure=figure, most_bytes=options.memory_bytes)
     if options.keep is not None:

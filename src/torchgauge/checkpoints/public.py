@@ -58,7 +58,7 @@ def _bytes(memory: int | str | None) -> int | None:
     try:
         return parse_bytes(memory)
     except ValueError as error:
-        raise UsageError(str(error), hint="write memory='8GB'") from error
+        raise UsageError(str(error), hint="write --memory 8GB; in Python memory='8GB'") from error
 
 
 def _least(text: str) -> Least:

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.traces import Traces
 from torchgauge.checkpoints.goal import figure_of, is_met
-from torchgauge.checkpoints.model import Option
 from torchgauge.checkpoints.program import Program, Row
-from torchgauge.checkpoints.solver import Solution, least_cost, least_memory
+from torchgauge.checkpoints.solver import TOLERANCE_BYTES, Solution, least_cost, least_memory
+from torchgauge.checkpoints.step.options import Option
 from torchgauge.errors import ModelError
-from torchgauge.facts.loop.checkpoints import MemoryGoal
+from torchgauge.facts.loop.checkpoints import Least, MemoryGoal
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
-_ROUNDS: Final = 8
-"""Plans that are traced at most."""
+_ATTEMPTS: Final = 24
+"""Limits that are tried at most; several may lead to one plan."""
 _FAILURES: Final = 8
 """Plans that may fail before the planner gives up."""
 _NEAR: Final = 0.005
@@ -30,9 +31,14 @@ class Planner:
     request: Request
     report: Report
     goal: MemoryGoal
+    least: Least
     options: list[Option]
+    refused: tuple[str, ...]
+    """Modules whose forward cannot be run twice."""
     program: Program
-    traces: int = 1
+    traces: Traces
+    rounds: int = 8
+    """Plans that are traced at most."""
     broken: list[str] = field(default_factory=list)
     """Places that failed when they were run again."""
     last: frozenset[int] = frozenset()
@@ -44,10 +50,9 @@ class Planner:
         Raises:
             ModelError: it does not run.
         """
-        self.traces += 1
         self.last = chosen
-        places = tuple(str(option.candidate.place) for option in self.chosen(chosen))
-        self.request.tell(f"trace {self.traces}: {len(places)} places recomputed")
+        places = self.places(chosen)
+        self.traces.say(f"{len(places)} places recomputed")
         scenario = replace(self.request.scenario, checkpointed=places)
         return analyze_model(replace(self.request, scenario=scenario))
 
@@ -59,24 +64,38 @@ class Planner:
         failure = None if error.report is None else error.report.failure
         if failure is None:
             return False
-        path = failure.path
-        guilty = [self.options[n].candidate for n in self.last if _holds(self.options[n], path)]
-        kinds = {item.type for item in guilty if not item.place.is_stretch}
+        last = [self.options[n] for n in self.last]
+        chosen = [option for option in last if _holds(option, failure.path)]
+        # With kept outputs more fails, and in the backward of another layer: an operator that runs
+        # more often the second time, or an output written into since. So these are blamed first.
+        kept = [option for option in chosen if option.kept] or [o for o in last if o.kept]
+        guilty, only_kept = kept or chosen, bool(kept)
+        candidates = [option.candidate for option in guilty]
+        kinds = {item.type for item in candidates if not item.place.is_stretch}
         excluded = [
             number
             for number, option in enumerate(self.options)
-            if option.candidate in guilty
-            or (option.candidate.type in kinds and not option.candidate.place.is_stretch)
+            if (option.kept or not only_kept)
+            and (
+                option.candidate in candidates
+                or (option.candidate.type in kinds and not option.candidate.place.is_stretch)
+            )
         ]
         rules = (*self.program.rules, *(Row(terms={n: 1.0}, upper=0.0) for n in excluded))
         self.program = replace(self.program, rules=rules)
-        self.broken += [str(self.options[number].candidate.place) for number in excluded]
+        if not only_kept:
+            places = [str(self.options[number].candidate.place) for number in excluded]
+            self.broken += dict.fromkeys(places)
         return bool(guilty)
 
     def chosen(self, numbers: frozenset[int]) -> list[Option]:
         """Return options by their numbers, in the order of the forward."""
         found = [self.options[number] for number in numbers]
         return sorted(found, key=lambda option: option.candidate.spans[0].first_call)
+
+    def places(self, numbers: frozenset[int]) -> tuple[str, ...]:
+        """Return what some options recompute, as a scenario names it."""
+        return tuple(str(option.place) for option in self.chosen(numbers))
 
 
 def _holds(option: Option, path: str) -> bool:
@@ -146,7 +165,9 @@ def _search(planner: Planner) -> Found:
     high = program.peak_bytes(frozenset())  # a limit that is too high
     low: int | None = None  # and one that is not
     limit = min(most - (figure_of(planner.goal, planner.report) - high), high - 1)
-    while len(tried) < _ROUNDS:
+    for _ in range(_ATTEMPTS):
+        if len(tried) == planner.rounds:
+            break
         planner.request.tell("choosing what to recompute")
         solution = least_cost(program, limit)
         if solution is None and low is not None:
@@ -166,6 +187,8 @@ def _search(planner: Planner) -> Found:
         corrected = most - known.above
         if known.met and corrected <= limit + _NEAR * most and solution is not None:
             break
+        if not known.met:  # at a limit that much lower the solver cannot return it again
+            corrected = min(corrected, known.peak - TOLERANCE_BYTES - 1)
         is_between = (low or 0) < corrected < high
         limit = corrected if is_between else ((low or 0) + high) // 2
     if not any(t.met for t in tried):

@@ -16,6 +16,8 @@ from torchgauge.errors import MissingExtraError
 
 SECONDS: Final = 30.0
 """Most time of a search, however busy the machine is."""
+TOLERANCE_BYTES: Final = 1 << 10
+"""By how much the moments of an answer may exceed the limit, as the solver rounds."""
 _ROUNDS: Final = 60
 _ADDED: Final = 4
 """Stretches of the step, each of which adds a moment at a time."""
@@ -35,7 +37,7 @@ class _Effort:
 
 _ROUGH: Final = _Effort(gap=0.05, nodes=50)
 """While it is not known yet which moments matter."""
-_FINE: Final = _Effort(gap=0.005, nodes=1000)
+_FINE: Final = _Effort(gap=0.005, nodes=200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def _lazily(
         value, least, chosen = solved
         bound = max(bound, least)  # with fewer moments the least is no larger
         best = Solution(chosen=chosen, gap=max(1.0 - bound / value, 0.0) if value > 0 else 0.0)
-        most = limit(value) + (1 << 10)  # the solver's tolerance
+        most = limit(value) + TOLERANCE_BYTES
         heights = program.heights(best.chosen)
         added = [m for m in _highest(heights, most) if m not in known]
         if not added and effort is _FINE:

@@ -155,7 +155,15 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
-        deliver(json() if self.format is None else self.format.render(page()), self.path)
+        deliver(self.text(page, json), self.path)
+
+    def text(self, page: Callable[[], Page], json: Callable[[], str]) -> str:
+        """Return an answer in the format.
+
+        Raises:
+            UsageError: the format is the user's own, and fails.
+        """
+        return json() if self.format is None else str(self.format.render(page()))
 
     def deliver_report(self, report: Report) -> None:
         """Write a report.

@@ -23,6 +23,10 @@ _SILENCE = 15.0
 """Seconds after which it is said what is being done, where no status line can be."""
 
 
+_BESIDE = 5
+"""Cells of the turning mark, what follows the text, and the last cell, after which some wrap."""
+
+
 class Progress:
     """Show a status line on stderr once ``delay`` seconds have passed; remove it at the end.
 
@@ -70,7 +74,7 @@ class Progress:
         with self._lock:
             self._text = translated(text)
             if self._status is not None:
-                self._status.update(_escaped(self._text))
+                self._status.update(_line(self._text, self._status.console.width))
 
     def _is_worth_a_line(self, text: str) -> bool:
         """Return whether to say it where no status line can be: once, or after a long silence."""
@@ -89,11 +93,18 @@ class Progress:
 
         with self._lock:
             if not self._finished:
-                self._status = Console(stderr=True).status(_escaped(self._text))
+                console = Console(stderr=True)
+                self._status = console.status(_line(self._text, console.width))
                 self._status.start()
 
 
-def _escaped(text: str) -> str:
+def _line(text: str, width: int) -> str:
+    """Return what is being done as one line of a terminal that is so wide.
+
+    A line that wraps is not wiped out as a whole in every terminal.
+    """
     from rich.markup import escape
 
-    return f"{escape(text)} …"
+    from torchgauge.render.layout import one_line, shorten
+
+    return f"{escape(shorten(one_line(text), max(width - _BESIDE, 1), '…'))} …"

@@ -181,7 +181,7 @@ def _add_memory_options(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="MODULE",
         help="a module to checkpoint instead of the repeated blocks, or children of an "
-        "nn.Sequential: features[0:5]; repeatable",
+        "nn.Sequential: features[0:5]; +addmm behind it keeps an operator's outputs; repeatable",
     )
     group.add_argument(
         "--offload-activations",

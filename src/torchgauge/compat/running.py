@@ -18,19 +18,30 @@ from torch import nn
 from torchgauge.analyze import Run, as_module, model_error, run_model
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
-from torchgauge.estimate.memory.lifetimes import live_bytes
-from torchgauge.estimate.memory.pipeline import estimate_memory
+from torchgauge.estimate.memory.lifetimes import live_bytes, peak_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
-from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import Report, Totals
 from torchgauge.facts.scenario import Scenario
-from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
+from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Role, Trace
 from torchgauge.reports import report_of
 from torchgauge.request import Inputs, Recording, Request
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a run holds, in bytes: the part of its memory that the tables show."""
+
+    input_bytes: int
+    parameter_bytes: int
+    peak_bytes: int
+
+
+def _bytes_of(trace: Trace, role: Role) -> int:
+    return sum([item.nbytes for item in trace.storages if item.role is role and not item.is_host])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +83,16 @@ class ModelRun:
         return self.report
 
     @cached_property
-    def memory(self) -> MemoryEstimate | None:
+    def memory(self) -> Held | None:
         """Return what the run holds on the CPU, ``None`` when nothing ran."""
-        if "report" in self.__dict__ or self.run.target.gpu is not None:
-            return self.report.memory
-        if not self.trace.calls:
+        trace = self.trace
+        if not trace.calls:
             return None
-        return estimate_memory(
-            self.trace, live_bytes(self.trace, workspaces_for(self.run.target.platform))
+        live = live_bytes(trace, workspaces_for(self.run.target.platform))
+        return Held(
+            input_bytes=_bytes_of(trace, Role.INPUT),
+            parameter_bytes=_bytes_of(trace, Role.PARAMETER),
+            peak_bytes=peak_bytes(trace, live),
         )
 
     @cached_property
@@ -97,8 +110,9 @@ class ModelRun:
         """Return the same of the forward and the loss alone."""
         if not self.is_training:
             return self.compute
-        ops = tuple(op for op in self.trace.ops if op.phase in (Phase.FORWARD, Phase.LOSS))
-        return estimate_compute(replace(self.trace, ops=ops))
+        ops = self.trace.ops
+        end = next((op.index for op in ops if op.phase is Phase.BACKWARD), len(ops))
+        return estimate_compute(replace(self.trace, ops=ops[:end]))
 
     @cached_property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -289,4 +303,4 @@ def pass_bytes(run: ModelRun) -> int:
     memory = run.memory
     if memory is None:
         return 0
-    return memory.peak_allocated_bytes - memory.input_bytes - memory.parameter_bytes
+    return memory.peak_bytes - memory.input_bytes - memory.parameter_bytes

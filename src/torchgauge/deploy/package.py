@@ -43,8 +43,11 @@ def package_model(
     *,
     overwrite: bool = False,
     on_progress: Progress | None = None,
+    before_writing: Callable[[Package], None] | None = None,
 ) -> Package:
     """Write the package of a model to the folder ``output``, whole or not at all.
+
+    ``before_writing`` is given what will be written; nothing is where it raises.
 
     Raises:
         ModelError: the model does not run, cannot be exported, or its program does not do the same.
@@ -89,6 +92,8 @@ def package_model(
             notes=(*example.notes, *exported.notes, *notes),
         )
         _check_budgets(package, program, maker)
+        if before_writing is not None:
+            before_writing(package)
         write_package(package, overwrite=overwrite, on_progress=tell)
     return package
 

@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
+from typing import ClassVar
 
 from torchgauge.environment.facts import Facts
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.shown import Shown
 from torchgauge.units import format_number_of
 from torchgauge.version import __version__
@@ -43,6 +45,8 @@ class Finding:
     """Where the rule comes from."""
     explains_gpu: bool = False
     """Whether GPUs that torch cannot use, or on which a check fails, follow from this."""
+
+    json: ClassVar = Shape(later=("explains_gpu",))
 
 
 error = partial(Finding, severity=Severity.ERROR)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, cast
 
 from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import to_dict, to_json
-from torchgauge.facts.guess import guesses
+from torchgauge.facts.guess import guesses, with_guesses
 from torchgauge.shown import Shown, door
 
 SCHEMA_VERSION: Final = 1
@@ -79,6 +79,12 @@ class Headed(Shown, Saved):
         """Return the program that made the answer."""
         return Tool(version=self.tool_version)
 
+    @classmethod
+    def from_json(cls, *, schema_version: Literal[1], tool: Tool, **given: Any) -> Self:
+        """Return the answer from what its JSON holds."""
+        made: Any = cls  # a dataclass with a tool_version
+        return cast("Self", made(tool_version=tool.version, **given))
+
 
 class _Answer(Protocol):
     @property
@@ -103,3 +109,25 @@ class Answer(Headed):
     def guesses(self: _Answer) -> tuple[str, ...]:
         """Return the assumptions that are guesses."""
         return guesses(self.assumptions)
+
+    @classmethod
+    def from_json(
+        cls,
+        *,
+        schema_version: Literal[1],
+        tool: Tool,
+        model: Model | None = None,
+        assumptions: tuple[str, ...] = (),
+        guesses: tuple[str, ...] | None = None,
+        **given: Any,
+    ) -> Self:
+        """Return the answer from what its JSON holds, its guesses among the assumptions."""
+        assert model is not None  # every answer's JSON has it
+        return super().from_json(
+            schema_version=schema_version,
+            tool=tool,
+            model_name=model.name,
+            model_spec=model.spec,
+            assumptions=with_guesses(assumptions, guesses or ()),
+            **given,
+        )

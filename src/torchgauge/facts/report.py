@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torchgauge.errors import ReportFormatError
-from torchgauge.facts.answer import SCHEMA_VERSION, Answer, Model, Tool
+from torchgauge.facts.answer import SCHEMA_VERSION, Answer, Tool
 from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import from_dict
-from torchgauge.facts.guess import with_guesses
 from torchgauge.facts.loop.advice import Suggestion
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.scenario import Scenario
@@ -253,15 +252,7 @@ class Report(Answer):
 
     @classmethod
     def from_json(
-        cls,
-        *,
-        schema_version: Literal[1],
-        tool: Tool,
-        model: Model,
-        modules: tuple[ModuleReport, ...],
-        assumptions: tuple[str, ...],
-        guesses: tuple[str, ...] | None,
-        **given: Any,
+        cls, *, schema_version: Literal[1], tool: Tool, modules: Any = (), **given: Any
     ) -> Report:
         """Return the report from what its JSON holds.
 
@@ -270,13 +261,9 @@ class Report(Answer):
         """
         if not any(module.path == "" for module in modules):
             raise Damage("modules", "has no root (path '')")
-        return cls(
-            tool_version=tool.version,
-            model_name=model.name,
-            model_spec=model.spec,
-            modules=ModuleTable(modules),
-            assumptions=with_guesses(assumptions, guesses or ()),
-            **given,
+        modules = ModuleTable(modules)
+        return super(Report, cls).from_json(  # the class that slots made
+            schema_version=schema_version, tool=tool, modules=modules, **given
         )
 
     def view(self, *, height: int = 720) -> None:
@@ -327,38 +314,31 @@ class Report(Answer):
 _AGAIN = "save the report again, with report.save(…) or --format json"
 
 
-_OTHERS = {
-    frozenset({"schema_version", "devices", "breakdown"}): "the answer of fits",
-    frozenset({"device", "knee", "points"}): "a curve of batch sizes",
-    frozenset({"predicted_on", "measured_on"}): "a comparison of times",
-}
-"""Names in the JSON of other answers, and what those are."""
-
-
 def report_from_dict(data: object) -> Report:
     """Return the report that ``to_dict`` made ``data`` from.
 
     Raises:
         ReportFormatError: of another schema version, or something is missing or of a wrong type.
     """
-    there = data.keys() if isinstance(data, dict) else ()
-    for names, answer in _OTHERS.items():
-        if names <= set(there):
-            raise ReportFormatError(
-                f"this is {answer}, not a report",
-                hint="read it as plain JSON; load opens reports and traces",
-            )
     if not isinstance(data, dict) or "schema_version" not in data:
         raise ReportFormatError(
             "this is not a torchgauge report: it has no schema_version", hint=_AGAIN
         )
-    version = data["schema_version"]
+    check_version(data["schema_version"])
+    return from_dict(Report, data)
+
+
+def check_version(version: object) -> None:
+    """Refuse the JSON of another version.
+
+    Raises:
+        ReportFormatError: says which it is.
+    """
     if version != SCHEMA_VERSION or type(version) is not int:
         raise ReportFormatError(
             f"schema_version {version!r} is not known; this torchgauge reads {SCHEMA_VERSION}",
             hint="use the torchgauge that wrote it, or a newer one",
         )
-    return from_dict(Report, data)
 
 
 def report_from_json(text: str) -> Report:
@@ -367,11 +347,19 @@ def report_from_json(text: str) -> Report:
     Raises:
         ReportFormatError: the text is not JSON, or not a report that this version can read.
     """
+    return report_from_dict(data_of_json(text))
+
+
+def data_of_json(text: str) -> object:
+    """Return what strict JSON holds.
+
+    Raises:
+        ReportFormatError: the text is not JSON.
+    """
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ReportFormatError(f"the report is not valid JSON: {error}", hint=_AGAIN) from error
-    return report_from_dict(data)
 
 
 def _refuse(constant: str) -> None:

@@ -152,7 +152,8 @@ class Scenario:
     """``True`` or a kind of ``Checkpointing``; of the repeated blocks of the model."""
     checkpointed: tuple[str, ...] = ()
     """What is checkpointed instead of the repeated blocks: paths of modules, or children of an
-    ``nn.Sequential`` (``"features[0:5]"``). A scenario that names any is one with
+    ``nn.Sequential`` (``"features[0:5]"``). Behind ``+`` stand the operators whose outputs are
+    kept: ``"layers.3+addmm#0,2+mm"``. A scenario that names any place is one with
     ``checkpointing``."""
     accumulation: int = 1
     optimizer_options: OptimizerOptions = ()
@@ -313,6 +314,11 @@ class Scenario:
             object.__setattr__(self, "offload_activations", True)
         if kind in (Checkpointing.NON_REENTRANT, Checkpointing.OFFLOAD):
             kind = kind is Checkpointing.NON_REENTRANT
+        if kind is Checkpointing.REENTRANT and any("+" in place for place in self.checkpointed):
+            raise ScenarioError(
+                "reentrant checkpoints keep no operator's output",
+                hint="leave the kind of checkpointing out, or what stands behind the +",
+            )
         object.__setattr__(self, "checkpointing", kind)
 
     def _check_optimizer(self) -> None:

@@ -11,7 +11,6 @@ from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
 
 
-@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
     """A tensor without its data. ``dtype`` is a torch name without prefix (``"float32"``)."""

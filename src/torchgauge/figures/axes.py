@@ -42,7 +42,7 @@ def byte_unit(most: float) -> Unit:
     >>> byte_unit(3 * 2**30)
     Unit(name='GiB', size=1073741824.0)
     """
-    return _largest(_BYTES, most)
+    return _largest(_BYTES, most * 1024 / 1000)  # as ``format_bytes``: never four digits
 
 
 def time_unit(most_ms: float) -> Unit:

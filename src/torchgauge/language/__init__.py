@@ -11,6 +11,6 @@ JSON and CSV are for programs and stay English, and so do names, options and uni
 """
 
 from torchgauge.language.choice import ENGLISH, LANGUAGES, current, preferred, spoken, use
-from torchgauge.language.translate import translated
+from torchgauge.language.translate import joined, translated
 
-__all__ = ["ENGLISH", "LANGUAGES", "current", "preferred", "spoken", "translated", "use"]
+__all__ = ["ENGLISH", "LANGUAGES", "current", "joined", "preferred", "spoken", "translated", "use"]

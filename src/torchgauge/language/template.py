@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +21,7 @@ _QUOTED = 0.5
 """What a quoted word counts: less than one that is left by chance, but the fewer the better."""
 _LINE = 20
 """Words that a line counts for when a value swallows it: what has its own line is a text."""
+_MEETING = re.compile(r"[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u4e00-\u9fff]")
 _PLAIN_WORD = re.compile(r"(?<![^\s(])[a-z]{2,}(?=[\s,;:)]|$)")
 """A word as sentences have it: a name such as ``layer (Linear)`` has one at most."""
 
@@ -128,7 +129,7 @@ class Template:
             self._filled(number, value, other)
             for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
         ]
-        text = "".join(
+        text = spaced(
             filled[int(field[1]) - 1].text if (field := _FIELD.fullmatch(piece)) else plain(piece)
             for piece in self._made_of
         )
@@ -136,8 +137,8 @@ class Template:
         if not rest:
             return Found(text, unknown)
         other = find(rest) or as_it_is(rest)
-        both = other.text + text if self._is_end else text + other.text
-        return Found(both, unknown + other.unknown)
+        both = (other.text, text) if self._is_end else (text, other.text)
+        return Found(spaced(both), unknown + other.unknown)
 
     def _filled(self, number: int, value: str, other: Found | None) -> Found:
         """Return a value in its place."""
@@ -172,7 +173,33 @@ def _is_a_name(value: str) -> bool:
 
 
 def _is_closed(value: str) -> bool:
-    return all(value.count(a) == value.count(b) for a, b in ("()", "[]"))
+    """Return whether each bracket is closed, and none before it is opened.
+
+    >>> _is_closed("x [2] (y)"), _is_closed("2 %) (+1.96 %"), _is_closed("f(")
+    (True, False, False)
+    """
+    for opening, closing in ("()", "[]"):
+        depth = 0
+        for char in value:
+            depth += (char == opening) - (char == closing)
+            if depth < 0:
+                return False
+        if depth:
+            return False
+    return True
+
+
+def spaced(parts: Iterable[str]) -> str:
+    """Join parts of a text; a space stands between a Chinese character and a word or a number.
+
+    >>> spaced(["这是", "fits 的回答"]), spaced(["这是", "列表", "。"])
+    ('这是 fits 的回答', '这是列表。')
+    """
+    text = ""
+    for part in parts:
+        gap = " " if _MEETING.search(text[-1:] + part[:1]) else ""
+        text += gap + part
+    return text
 
 
 def plain(piece: str) -> str:

@@ -29,6 +29,14 @@ def translated(text: str) -> str:
     return catalogue(choice.current()).translated(text)
 
 
+def joined(texts: Iterable[str]) -> str:
+    """Return texts that are in the language already as a list of it; none is looked at again."""
+    comma = ", "
+    if choice.current() != choice.ENGLISH:
+        comma = catalogue(choice.current()).joint(comma)
+    return comma.join(texts)
+
+
 @cache
 def catalogue(language: str) -> Catalogue:
     """Return the catalogue of a language, read once."""
@@ -56,6 +64,10 @@ class Catalogue:
         """Return a text in the language; one that is not known stays as it is."""
         found = self._find(text, 0)
         return text if found is None else found.text
+
+    def joint(self, text: str) -> str:
+        """Return what stands between two texts, where the source has this."""
+        return self._literals.get(text, text)
 
     def _find(self, text: str, depth: int) -> Found | None:
         """Return what leaves the fewest words as they are; of equals the closest template's."""
@@ -120,9 +132,8 @@ class Catalogue:
                     known = [
                         other or as_it_is(part) for part, other in zip(ways, found, strict=True)
                     ]
-                    joined = self._literals.get(joint, joint).join(item.text for item in known)
                     unknown = sum(item.unknown for item in known)
-                    yield Found(joined, unknown)
+                    yield Found(self.joint(joint).join(item.text for item in known), unknown)
                     if not unknown:
                         break
 

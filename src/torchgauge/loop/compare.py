@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.compare.reports import compare_reports
-from torchgauge.facts.io import load_answer
+from torchgauge.facts.io import load_step
 from torchgauge.facts.loop.comparison import Comparison
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
@@ -44,7 +44,7 @@ def compare(
 
     def report_of(side: Any) -> Report:
         if isinstance(side, Path) or (isinstance(side, str) and is_saved(side)):
-            side = load_answer(side)
+            side = load_step(side)
         if isinstance(side, Trace):
             return estimate_trace(side)
         if isinstance(side, Report):

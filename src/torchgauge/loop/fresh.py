@@ -26,7 +26,8 @@ from torchgauge.request import Request
 
 Draw = Callable[[Report], bytes]
 
-_CRASHED = "the model's code ended the process that analysed it"
+
+_END_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +65,17 @@ class Fresh:
         )
         process.start()
         theirs.close()
+        found: Analysed | None = None
         try:
-            found: Analysed = mine.recv()
+            found = mine.recv()
         except EOFError:
-            found = Analysed(answered=Answered(error=_CRASHED, exit_status=3))
+            process.join(_END_SECONDS)  # how it ended by itself
         finally:
             mine.close()
             process.kill()  # threads that the model's code has left may never end
             process.join()
+        if found is None:
+            found = Analysed(answered=Answered.of_ended(process.exitcode or 0))
         self._needed = found.modules
         return found
 

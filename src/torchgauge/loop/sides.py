@@ -10,7 +10,7 @@ from pathlib import Path
 from torchgauge.compare.reports import compare_reports
 from torchgauge.errors import ModelError, UsageError
 from torchgauge.facts.fit import Verdict
-from torchgauge.facts.io import load_answer
+from torchgauge.facts.io import load_step
 from torchgauge.facts.loop.comparison import Comparison
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
@@ -98,7 +98,7 @@ def report_of(side: Side, on_progress: Progress | None = None) -> Report:
         TorchGaugeError: whatever is wrong with it.
     """
     if side.request is None:
-        answer = load_answer(Path(side.text))
+        answer = load_step(Path(side.text))
         if isinstance(answer, Trace):
             from torchgauge.reports import estimate_trace
 

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torchgauge.apart import how_it_ended, why_it_ended
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError, raised_past
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.report import Report
@@ -46,6 +47,15 @@ class Answered:
     """What went wrong; ``""`` where nothing did."""
     hint: str = ""
     exit_status: int = 0
+
+    @classmethod
+    def of_ended(cls, status: int) -> Answered:
+        """Return what came of a task whose process ended, with the status that Python gives."""
+        return cls(
+            error=f"the process that analysed it ended: {how_it_ended(status)}",
+            hint=why_it_ended(status),
+            exit_status=ModelError.exit_status,
+        )
 
     def raised(self) -> TorchGaugeError:
         """Return the error as an exception."""

@@ -14,8 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torchgauge
-from torchgauge.errors import ModelError
+from torchgauge.apart import search_path
 from torchgauge.loop.worker import Answered, Task
 
 Done = Callable[[int, Answered], None]
@@ -97,7 +96,7 @@ class _Worker:
         request = replace(task.request, on_progress=None)
         with self._lock:
             if self._is_over:
-                return _died(-signal.SIGTERM)
+                return Answered.of_ended(-signal.SIGTERM)
             process = self._process = self._process or self._started()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -108,7 +107,7 @@ class _Worker:
             # ValueError: the pipe was closed by whoever ended it meanwhile.
             status = process.wait()
             self._discard()
-            return _died(status)
+            return Answered.of_ended(status)
         assert isinstance(answered, Answered)
         return answered
 
@@ -143,31 +142,5 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=self._place.folder,
-            env={**os.environ, "PYTHONPATH": _python_path(self._place.search)},
+            env={**os.environ, "PYTHONPATH": search_path(self._place.search)},
         )
-
-
-def _python_path(first: Sequence[Path]) -> str:
-    """Return the search path of a worker: ``first``, what was set here, and this torchgauge."""
-    given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    own = str(Path(torchgauge.__file__).resolve().parent.parent)
-    # Absolute: the worker has a working directory of its own.
-    named = [*map(str, first), *(os.path.abspath(part) for part in given), own]
-    return os.pathsep.join(dict.fromkeys(named))
-
-
-def _died(status: int) -> Answered:
-    if status >= 0:
-        how = f"exit status {status}"
-    else:
-        try:
-            how = signal.Signals(-status).name
-        except ValueError:
-            how = f"signal {-status}"
-    return Answered(
-        error=f"the process that analysed it ended: {how}",
-        hint="SIGKILL often means that no memory was left: use fewer --jobs"
-        if how == "SIGKILL"
-        else "run torchgauge summary on it alone, to see where",
-        exit_status=ModelError.exit_status,
-    )

@@ -152,6 +152,16 @@ def error_place(error: BaseException, near: Path | None = None) -> str:
     return ""
 
 
+def how_it_failed(error: BaseException) -> str:
+    """Return how code of the user's ended: ``failed at data.py:3: ValueError: …``."""
+    place = error_place(error)
+    at = f" at {place}" if place else ""
+    if isinstance(error, SystemExit):
+        said = f": {error.code}" if isinstance(error.code, str) else ""
+        return f"ends the program (sys.exit{at}{said})"
+    return f"failed{at}: {first_line(error)}"
+
+
 def failed(spec: str, what: str, error: BaseException, near: Path | None = None) -> ModelSpecError:
     """Return the error that says what went wrong in the user's code, and on which line."""
     place = error_place(error, near)

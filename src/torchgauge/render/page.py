@@ -164,6 +164,8 @@ class Problem:
     """To copy: never cut and never wrapped."""
     alternative: tuple[str, ...] = ()
     """Commands of another way out."""
+    are_python: bool = False
+    """Whether what is to copy is Python, and no commands of a shell."""
     detail: bool = False
 
 

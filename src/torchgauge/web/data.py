@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torchgauge.compare.reports import compare_reports
-from torchgauge.facts.loop.advice import Advice, Suggestion
+from torchgauge.facts.loop.advice import Advice, Checked, Patch, Suggestion
 from torchgauge.facts.query import COST_FIELDS, own_costs
 from torchgauge.facts.report import Report
 from torchgauge.language import spoken, translated
@@ -65,23 +65,54 @@ def answer_data(report: Report, devices: Sequence[str] = ()) -> dict[str, Any]:
         },
         "folds": [[numbers[path] for path in paths] for paths in folded_siblings(report)],
         "devices": list(_devices(report, devices)),
-        "chinese": chinese(_texts([report.suggestion] if report.suggestion else [])),
+        "chinese": chinese(_sentences(report)),
     }
 
 
 def advice_data(advice: Advice) -> dict[str, Any]:
     """Return advice with its sentences in Chinese: the page changes its language by itself."""
     faults = (text for fault in advice.faults for text in (fault.text, fault.why, fault.remedy))
-    steps = (step.text for step in advice.path)
+    patches = (text for fault in advice.faults for text in _patch_texts(fault.patched))
+    steps = (text for step in advice.path for text in (step.text, *_check_texts(step.check)))
+    changes = (step.change for step in advice.path if step.change is not None)
     quiet = (item.why for item in advice.quiet)
     together = (text for item in advice.front for text in item.changes)
-    texts = (*_texts(advice.suggestions), *faults, *steps, *quiet, *together, advice.nearest)
+    texts = (
+        *_texts((*advice.suggestions, *changes)),
+        *faults,
+        *patches,
+        *steps,
+        *_patch_texts(advice.path_patch),
+        *quiet,
+        *together,
+        advice.nearest,
+    )
     return {"advice": advice.to_dict(), "chinese": chinese(texts)}
+
+
+def _sentences(report: Report) -> Iterator[str]:
+    """Yield what the page says in the report's own words."""
+    yield from (*report.assumptions, *report.warnings)
+    yield from (gap.why for gap in report.not_counted)
+    if report.failure is not None:
+        yield report.failure.hint
+    yield from _texts([report.suggestion] if report.suggestion else [])
 
 
 def _texts(suggestions: Iterable[Suggestion]) -> Iterator[str]:
     for item in suggestions:
-        yield from (item.text, item.why, item.cost, *item.proof)
+        yield from (item.text, item.why, item.cost, *item.proof, *_patch_texts(item.patched))
+        yield from _check_texts(item.check)
+
+
+def _check_texts(check: Checked | None) -> Iterator[str]:
+    if check is not None:
+        yield check.note
+
+
+def _patch_texts(patched: Patch | None) -> Iterator[str]:
+    if patched is not None:
+        yield from (*patched.proof, patched.why_not)
 
 
 def chinese(texts: Iterable[str]) -> dict[str, str]:

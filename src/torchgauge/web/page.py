@@ -22,6 +22,7 @@ from torchgauge.render.page import Page
 from torchgauge.render.pages import page_of
 from torchgauge.render.pages.report import report_page
 from torchgauge.web.data import page_data
+from torchgauge.web.lean import lean
 
 _CONNECT = "connect-src 'self'", "connect-src 'none'"
 
@@ -58,7 +59,7 @@ def answer_html(answer: object) -> str:
 def filled(data: Mapping[str, Any], *, title: str, static: str = "") -> str:
     """Return the page with its data; only a live one may talk to the server that it came from."""
     page = _template() if data["live"] else _template().replace(*_CONNECT, 1)
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(lean(data), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     head, rest = page.split("<!--title-->", 1)
     if data["language"]:
         head = head.replace('<html lang="en">', f'<html lang="{data["language"]}">', 1)

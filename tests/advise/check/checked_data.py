@@ -57,3 +57,23 @@ def slow() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def share_of_zeros(outputs: torch.Tensor, targets: torch.Tensor) -> float:
     return float((outputs.argmax(1) == 0).float().mean())
+
+
+def nothing_known(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    return float("nan")
+
+
+def a_word(outputs: torch.Tensor, targets: torch.Tensor) -> str:
+    return "0.9"
+
+
+def for_each_sample(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs.argmax(1) == targets).float()
+
+
+def one_element(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs.argmax(1) == 0).float().mean()[None]
+
+
+def a_script(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    raise SystemExit(1)

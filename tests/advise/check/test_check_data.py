@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from checked_data import Net, broken, endless, loader, trained
+from checked_data import (
+    Net,
+    a_script,
+    a_word,
+    broken,
+    endless,
+    for_each_sample,
+    loader,
+    nothing_known,
+    one_element,
+    trained,
+)
 from torch import Tensor, nn
 
 import torchgauge as tg
@@ -212,6 +224,7 @@ def test_the_command_measures_in_a_process_of_its_own(
         ("Net", "loader", ["--check-metric", f"{FILE}:share_of_zeros"], 0, "share_of_zeros"),
         ("Net", "loader", [], 0, "the model's weights are random, as they were built"),
         ("trained", "ends_the_program", [], 2, "no data here"),
+        ("trained", "ends_the_program", [], 2, "ends the program (sys.exit at "),
         ("trained", "nothing", [], 2, "has no 'nothing'"),
     ],
 )
@@ -234,3 +247,39 @@ def test_the_page_shows_what_was_measured() -> None:
         assert max(map(len, text.splitlines())) <= width or "$" in text
     with spoken("zh"):
         assert ", 32 个样本" in get_format("text", width=80).render(advice_page(advice))
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (nothing_known, "nothing_known is nan for a batch"),
+        (a_word, "the metric a_word returns str, not a number"),
+        (for_each_sample, "the metric for_each_sample returns Tensor of shape [8], not a number"),
+        (a_script, "the metric a_script ends the program (sys.exit at "),
+        (lambda outputs, targets: None, "returns NoneType, not a number"),
+        (lambda outputs, targets: 1j, "returns complex, not a number"),
+        (lambda outputs, targets: -math.inf, "is -inf for a batch"),
+    ],
+)
+def test_a_metric_that_gives_no_number(metric: Any, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        advised(check=loader, check_metric=metric)
+    assert said in refused.value.message
+
+
+def test_a_metric_of_one_element_is_a_number() -> None:
+    advice = advised(rules=("low-rank",), check=loader, check_metric=one_element)
+    assert advice.data_check is not None and 0 <= advice.data_check.before <= 1
+
+
+def test_a_copy_that_gives_no_number_has_none_and_says_why() -> None:
+    def of_the_weights(outputs: Tensor, targets: Tensor) -> float:
+        seen.append(1)
+        return math.nan if len(seen) == 2 else 1.0  # the second is that of the copy
+
+    seen: list[int] = []
+    advice = advised(rules=("low-rank",), check=loader, check_metric=of_the_weights)
+    (found,) = advice.suggestions
+    assert found.check is not None and found.check.after is None
+    assert found.check.note == "of_the_weights is nan for a batch"
+    assert "NaN" not in advice.to_json()

@@ -185,6 +185,77 @@ class Early(nn.Module):
         return self.body(self.norm(self.stem(x)))
 
 
+class Untied(nn.Module):
+    """A head that starts from the embedding's values, and is another tensor."""
+
+    def __init__(self, vocabulary: int = 50) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"token": nn.Embedding(vocabulary, 8)})
+        self.head = nn.Linear(8, vocabulary, bias=False)
+        # Both start from the same values.
+        with torch.no_grad():
+            # The head is the other way round.
+            self.head.weight.copy_(self.parts["token"].weight)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.parts["token"](tokens))
+
+
+class Tied(nn.Module):
+    """A head that holds the embedding's tensor, until weights are assigned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+        self.head = nn.Linear(8, 50, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embed(tokens))
+
+
+def untied() -> nn.Module:
+    net = Tied()
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.load_state_dict(state, assign=True)
+    return net.eval()
+
+
+class UntiedLater(Tied):
+    """A method sets another head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_head()  # after the embedding
+        self.scale = 0.5
+
+    def set_head(self) -> None:
+        self.head = nn.Linear(8, 50)
+        self.head.weight = nn.Parameter(self.embed.weight.detach().clone())
+
+
+class Stem(nn.Module):
+    """Blocks of one class, and a layer of its own."""
+
+    def __init__(self, depth: int = 2) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.blocks = nn.Sequential(*(Block(8, 8) for _ in range(depth)))
+        self.head = nn.Sequential(nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.stem(x))
+        return self.head(self.blocks(x).mean((2, 3)))
+
+
+def ready() -> nn.Module:
+    net = Stem()
+    net.to("cpu")  # of what is built without memory, some tensors now have values
+    net.eval()
+    return net
+
+
 def made(width: int) -> nn.Linear:
     return nn.Linear(width, 10)
 
@@ -192,3 +263,8 @@ def made(width: int) -> nn.Linear:
 def plain() -> nn.Sequential:
     """A model that a function returns."""
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 4))
+
+
+def folded() -> nn.Sequential:
+    """A model that no class of ours holds."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()

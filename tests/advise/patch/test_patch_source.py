@@ -35,6 +35,12 @@ MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "Hidden": ((2, 8), {}),
     "plain": ((4, 3, 8, 8), {}),
     "Large": ((4, 16, 16, 16), {}),
+    "Untied": ((4, 16), {"dtypes": ["int64"]}),
+    "UntiedLater": ((4, 16), {"dtypes": ["int64"]}),
+    "untied": ((4, 16), {"dtypes": ["int64"]}),
+    "Stem": ((4, 3, 8, 8), {}),
+    "ready": ((4, 3, 8, 8), {}),
+    "folded": ((4, 3, 8, 8), {}),
 }
 
 
@@ -62,6 +68,24 @@ def lines(diff: str) -> list[str]:
     """The lines that a diff takes out and puts in, without their indent."""
     found = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in "+++---"]
     return [f"{line[0]} {line[1:].strip()}" for line in found]
+
+
+FUSE = [
+    '+ def fuse(self) -> "Stem":',
+    '+ """Fold batch norms into the layers before them; for inference, after eval()."""',
+    '+ pairs = [("stem", "norm"), ("0", "1")]',
+    "+ for module in list(self.modules()):",
+    "+ for layer, norm in pairs:",
+    "+ if isinstance(getattr(module, norm, None), (nn.BatchNorm1d, nn.BatchNorm2d)):",
+    "+ both = getattr(module, layer), getattr(module, norm)",
+    "+ fuse = nn.utils.fuse_conv_bn_eval",
+    "+ if isinstance(both[0], nn.Linear):",
+    "+ fuse = nn.utils.fuse_linear_bn_eval",
+    "+ setattr(module, layer, fuse(*both))",
+    "+ setattr(module, norm, nn.Identity())",
+    "+ return self",
+    "+",
+]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +192,7 @@ def test_lines_that_change(name: str, rule: str, wanted: list[str]) -> None:
     [
         ("Blocks", "depthwise-separable", "the same line makes blocks.0.0"),
         ("Loop", "in-place", "layers.1: its container is filled from a variable or in a loop"),
+        ("folded", "fold-batchnorm", "the model is not of a class of yours"),
         ("Loop", "global-pooling", "made(8 * 8 * 8) makes it, not nn.Linear(…) itself"),
     ],
 )

@@ -30,6 +30,7 @@ from torchgauge.advise.patch.made import Drafted, drafted, verified
 FILE = Path(__file__).parent / "patched_models.py"
 REPOSITORY = Path(__file__).parents[3]
 TRAINING = {"mode": "training", "loss": "cross_entropy"}
+TOKENS = {"dtypes": ["int64"]}
 CASES: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[str, ...]]] = {
     "Course": (
         (4, 3, 8, 8), TRAINING,
@@ -44,6 +45,11 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[str, ...]]] = {
     ),
     "Hidden": ((2, 8), {}, ("hidden-modules",)),
     "Large": ((4, 16, 16, 16), {}, ("large-kernel",)),
+    "Untied": ((4, 16), TOKENS, ("untied-copy",)),
+    "UntiedLater": ((4, 16), TOKENS, ("untied-copy",)),
+    "untied": ((4, 16), TOKENS, ("untied-copy",)),
+    "Stem": ((4, 3, 8, 8), {}, ("fold-batchnorm",)),
+    "ready": ((4, 3, 8, 8), {}, ("fold-batchnorm",)),
 }  # fmt: skip
 
 
@@ -66,10 +72,14 @@ def all_drafts(*only: str) -> dict[str, Drafted | Patch]:
         request = request_of(f"{FILE}:{name}", size, options)
         subject = Subject(request=request, report=analyze_model(request))
         for rule in rules:
-            item, *_ = [x for x in rule_of(rule).look(subject) if not isinstance(x, str)]
-            change = item if isinstance(item, Fault) else suggestion_of(subject, item)
-            figures = () if isinstance(change, Fault) else change.figures
-            found[f"{name}, {rule}"] = drafted(subject, [change], figures)
+            # A fault has a repair of its own; of the changes the first is written.
+            items = [x for x in rule_of(rule).look(subject) if not isinstance(x, str)]
+            of_kind = {type(item): item for item in reversed(items)}
+            for kind, item in of_kind.items():
+                change = item if isinstance(item, Fault) else suggestion_of(subject, item)
+                figures = () if isinstance(change, Fault) else change.figures
+                twice = " repaired" if kind is Fault and len(of_kind) > 1 else ""
+                found[f"{name}, {rule}{twice}"] = drafted(subject, [change], figures)
     return found
 
 
@@ -115,6 +125,11 @@ def test_every_rule_has_a_patch_that_holds() -> None:
         assert patch.diff, (name, patch.why_not)
         assert patch.proof[-1].startswith("run on the CPU: ")
     assert "outputs equal" in made["Attention, attention"].proof[-1]
+    for name in ("Untied", "UntiedLater", "untied"):
+        assert made[f"{name}, untied-copy"].proof[-1] == "run on the CPU: outputs equal to the bit"
+        assert made[f"{name}, untied-copy repaired"].proof[0].endswith("the fault is gone")
+    for name in ("Stem", "ready"):
+        assert "outputs equal within" in made[f"{name}, fold-batchnorm"].proof[-1]
     assert made["Course, low-rank"].proof[-1] == "run on the CPU: output [4, 64] as before"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from torchgauge.estimate.memory.allocator import AllocatorSettings, replay
 from torchgauge.estimate.memory.loop import Loop, repeat
+from torchgauge.estimate.memory.workspaces import Platform, Workspaces
 from torchgauge.facts.scenario import Scenario, ZeroGrad
 from torchgauge.facts.trace import (
     Execution,
@@ -34,6 +35,12 @@ ROLES = {
 FORWARD = [(HIDDEN, 0), (OUTPUT, 1)]
 BACKWARD_BEGINS = 5
 """Events before it: parameter, batch, hidden, output, loss."""
+
+
+def taking(trace: Trace, blocks: Callable[[OpRecord], tuple[int, ...]]) -> Workspaces:
+    """Return the workspaces of a platform whose kernels take ``blocks`` of an operator."""
+    rules = {op.name: lambda op, platform: blocks(op) for op in trace.ops}
+    return Workspaces(rules=rules, platform=Platform(type="cpu"))
 
 
 def make(
@@ -201,7 +208,7 @@ def test_what_lies_in_main_memory_is_left_out() -> None:
 
 
 def test_workspaces_are_taken_and_given_back_inside_their_op() -> None:
-    loop = repeat(step(), 2, lambda op: (64, 32) if op.index == 3 else ())
+    loop = repeat(step(), 2, taking(step(), lambda op: (64, 32) if op.index == 3 else ()))
     for number in (0, 1):
         places = [i for i in range(*bounds(loop, number)) if loop.storages[i] < 0]
         assert [loop.events[i][0] for i in places] == [False, False, True, True]
@@ -221,7 +228,7 @@ def test_a_workspace_of_the_last_op_and_of_one_without_events() -> None:
         [(e.storage, e.is_free, e.op) for e in trace.events],
         trace.phase_ends,
     )
-    loop = repeat(trace, 1, lambda op: (5,) if op.index == 6 else ())
+    loop = repeat(trace, 1, taking(trace, lambda op: (5,) if op.index == 6 else ()))
     assert [event[2] for event in loop.events[-2:]] == [5, 0]
 
 
@@ -295,7 +302,8 @@ def traces(draw: st.DrawFn) -> Trace:
 
 @given(traces(), st.integers(1, 4), st.lists(st.integers(0, 1 << 20), max_size=2))
 def test_any_loop_replays(trace: Trace, steps: int, blocks: list[int]) -> None:
-    loop = repeat(trace, steps, lambda op: tuple(blocks) if op.index % 2 else (), lasting={0: 512})
+    scratch = taking(trace, lambda op: tuple(blocks) if op.index % 2 else ())
+    loop = repeat(trace, steps, scratch, lasting={0: 512})
     live = live_after(loop)  # raises for a free of what is not there
     assert len(loop.starts) == steps
     lengths = {len(loop.events), len(loop.origins), len(loop.storages), len(live)}

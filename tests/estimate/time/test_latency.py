@@ -74,8 +74,36 @@ def test_half_precision_pads_channels() -> None:
     args = (spec(8, 3, 10, 10, **half), spec(32, 3, 3, 3, **half), None, (1, 1), (0, 0), (1, 1),
             False, (0, 0), 1)  # fmt: skip
     (work,) = kernels_of(op("aten.convolution.default", args, (spec(8, 32, 8, 8, **half),)))
-    assert work.inner == 8 * 9
+    assert (work.inner, work.padding) == (3 * 9, 5 * 9)
     assert work.flops == 2 * (8 * 8 * 8) * 32 * 3 * 9
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("is_filter_gradient", [False, True])
+@pytest.mark.parametrize(
+    ("gpu", "has_tensor_cores"),
+    [
+        ("P100-PCIe-16GB", False), ("GTX 1080 Ti", False), ("GTX 1660 Ti", False),
+        ("V100-SXM2-16GB", True), ("T4", True), ("RTX 3090", True),
+    ],
+)  # fmt: skip
+def test_channels_are_padded_by_tensor_cores_alone(
+    gpu: str, has_tensor_cores: bool, is_filter_gradient: bool, dtype: str
+) -> None:
+    """What has none multiplies the channels that there are, in whatever precision."""
+    half = {"dtype": dtype}
+    args = (spec(64, 3, 34, 34, **half), spec(64, 3, 3, 3, **half), None, (1, 1), (0, 0), (1, 1),
+            False, (0, 0), 1)  # fmt: skip
+    (work,) = kernels_of(op("aten.convolution.default", args, (spec(64, 64, 32, 32, **half),)))
+    if is_filter_gradient:
+        work = replace(work, rows=work.inner, inner=work.rows, is_filter_gradient=True)
+    model = DeviceModel(device=find_device(gpu))
+    side = "rows" if is_filter_gradient else "inner"
+    plain = replace(work, padding=0.0)
+    padded = replace(plain, **{side: getattr(work, side) + 5 * 9})
+    pads = has_tensor_cores and dtype == "float16"
+    assert seconds(work, model) == seconds(padded if pads else plain, model)
+    assert (seconds(work, model) > seconds(plain, model)) is pads
 
 
 def test_the_backward_of_a_convolution_is_a_product_for_each_gradient() -> None:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import torchgauge as tg
 from asked import run_model
 from torchgauge.errors import ModelError
-from torchgauge.facts.trace import Trace
+from torchgauge.facts.trace import Phase, Trace
 from torchgauge.trace.operators.nodes import nodes_of
 from torchgauge.trace.record.trained_layers import TrainedLayers
 from torchgauge.trace.run.session import Session
@@ -24,7 +24,7 @@ from torchgauge.trace.run.session import Session
 class Calls(nn.Module):
     """Calls a layer again and again, as ``call`` does it."""
 
-    def __init__(self, call: Callable[..., torch.Tensor], layer: nn.Module, times: int = 4) -> None:
+    def __init__(self, call: Callable[..., torch.Tensor], layer: nn.Module, times: int = 7) -> None:
         super().__init__()
         self.layer = layer
         self.call = call
@@ -131,10 +131,22 @@ def under_autocast(layer: nn.Module, x: torch.Tensor, index: int) -> torch.Tenso
         return layer(x.float()).float()
 
 
+def with_its_weight_elsewhere(layer: nn.Module, x: torch.Tensor, index: int) -> torch.Tensor:
+    y = layer(x)
+    return y @ layer.weight if index == 3 else y + layer.bias if index == 1 else y
+
+
+def with_a_hook_on_the_weight(layer: nn.Module, x: torch.Tensor, index: int) -> torch.Tensor:
+    if index == 4:
+        layer.weight.register_hook(lambda gradient: gradient * 2)
+    return layer(x)
+
+
 CALLS = [plainly, added, twice, in_place, in_place_below, of_three_dimensions, broadcast_after,
          in_half_of_them, with_a_hook_on_the_output, with_a_penalty, with_one_gradient,
          checkpointed, checkpointed_reentrant, differentiated_inside, with_another_weight,
-         without_gradients, under_autocast]  # fmt: skip
+         without_gradients, under_autocast, with_its_weight_elsewhere,
+         with_a_hook_on_the_weight]  # fmt: skip
 
 
 def frozen(size: int, name: str) -> nn.Module:
@@ -251,6 +263,20 @@ def sessions_of(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> list[Sessi
 def test_equal_layers_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     (session,) = sessions_of(monkeypatch, Calls(plainly, nn.Linear(24, 24)))
     assert session.stood_in and not session.gave_up
+
+
+@stands_in
+def test_the_engine_sums_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient of weight and bias per call; the engine adds until it does so in place."""
+    trace_of(Calls(plainly, nn.Linear(24, 24)), 24)  # what Python does once only
+    run, ran = TrainedLayers._run_sum_of_engine, list[Any]()
+    monkeypatch.setattr(
+        TrainedLayers, "_run_sum_of_engine", lambda self, args: ran.append(args) or run(self, args)
+    )
+    trace = trace_of(Calls(plainly, nn.Linear(24, 24), times=20), 24)
+    sums = [op for op in trace.ops if "aten.add" in op.name and op.phase is Phase.BACKWARD]
+    assert len([op for op in sums if "addmm" not in op.name]) == 2 * 19
+    assert len(ran) < 10
 
 
 @stands_in

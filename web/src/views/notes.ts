@@ -6,7 +6,7 @@ import { copyButton } from "../copy";
 import { h, type Child } from "../dom";
 import { figure } from "../figure";
 import { bytes, count, integer, milliseconds } from "../format";
-import { texts } from "../language";
+import { told, texts } from "../language";
 import type { Report } from "../types";
 import { block } from "../view";
 import type { View } from "./index";
@@ -49,8 +49,9 @@ const t = texts(
 export const notes: View = {
   shows: () => true,
   make(app: App): HTMLElement {
-    const { report } = app.model;
-    const lists = h("div", { class: "lists" }, ...warnings(report), ...uncounted(report), ...list(t("guesses"), report.guesses ?? []), ...list(t("assumptions"), report.assumptions, t("none")));
+    const { report, answer } = app.model;
+    const said = (text: string) => told(text, answer.chinese);
+    const lists = h("div", { class: "lists" }, ...warnings(report, said), ...uncounted(report, said), ...list(t("guesses"), (report.guesses ?? []).map(said)), ...list(t("assumptions"), report.assumptions.map(said), t("none")));
     const { element, body } = block("notes", t("title"), t("reading"), copyButton(() => body.innerText, t("copy")));
     body.append(
       lists,
@@ -65,12 +66,12 @@ export const notes: View = {
   },
 };
 
-function warnings(report: Report): Child[] {
+function warnings(report: Report, said: (text: string) => string): Child[] {
   if (!report.warnings.length) return [];
-  return [h("div", { class: "warned" }, h("h3", {}, h("span", { class: "sign", "aria-hidden": "true" }, "!"), t("warnings")), h("ul", {}, ...report.warnings.map((line) => h("li", {}, line))))];
+  return [h("div", { class: "warned" }, h("h3", {}, h("span", { class: "sign", "aria-hidden": "true" }, "!"), t("warnings")), h("ul", {}, ...report.warnings.map((line) => h("li", {}, said(line)))))];
 }
 
-function uncounted(report: Report): Child[] {
+function uncounted(report: Report, said: (text: string) => string): Child[] {
   const gaps = report.not_counted;
   if (!gaps.length) return report.memory ? [h("div", {}, h("h3", {}, t("uncounted")), h("p", { class: "good" }, "✓ ", t("all")))] : [];
   return [
@@ -78,7 +79,7 @@ function uncounted(report: Report): Child[] {
       "div", { class: "gaps" }, h("h3", {}, t("uncounted")),
       h(
         "table", {}, h("thead", {}, h("tr", {}, ...[t("operator"), t("calls"), t("why")].map((text) => h("th", { scope: "col" }, text)))),
-        h("tbody", {}, ...gaps.map((gap, index) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, gap.op)), h("td", {}, figure(`not_counted.${index}.calls`, gap.calls, integer(gap.calls))), h("td", {}, gap.why)))),
+        h("tbody", {}, ...gaps.map((gap, index) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, gap.op)), h("td", {}, figure(`not_counted.${index}.calls`, gap.calls, integer(gap.calls))), h("td", {}, said(gap.why))))),
       ),
     ),
   ];

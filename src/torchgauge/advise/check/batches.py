@@ -12,7 +12,7 @@ from torch import nn
 
 from torchgauge.advise.check.proof import tensors_in
 from torchgauge.errors import UsageError
-from torchgauge.models.build import error_place, first_line
+from torchgauge.models.build import how_it_failed
 
 TARGETS: Final = ("labels", "label", "targets", "target", "y")
 """Keys of a dict under which targets lie, in this order."""
@@ -54,23 +54,21 @@ def _items(loader: Any, name: str) -> Iterator[Any]:
     try:
         made = loader() if callable(loader) and not isinstance(loader, Iterable) else loader
         source = iter(made)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(name, error) from error
     while True:
         try:
             item = next(source)
         except StopIteration:
             return
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(name, error) from error
         yield item
 
 
-def _failed(name: str, error: Exception) -> UsageError:
-    place = error_place(error)
-    at = f" at {place}" if place else ""
+def _failed(name: str, error: BaseException) -> UsageError:
     return UsageError(
-        f"{name} failed{at}: {first_line(error)}",
+        f"{name} {how_it_failed(error)}",
         hint="it has to be an iterable of (inputs, targets) or dicts, or a function that returns "
         "one",
     )

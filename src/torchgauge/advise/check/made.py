@@ -82,11 +82,10 @@ def with_check(
 
 def _paths(advice: Advice) -> list[tuple[Suggestion, ...]]:
     """Return for each step of the path all changes up to it."""
-    by_text = {item.text: item for item in advice.suggestions}
-    steps = [by_text[step.text] for step in advice.path if step.text in by_text]
-    if len(steps) < len(advice.path):
+    steps = advice.path_changes
+    if not steps:
         return [()] * len(advice.path)
-    return [tuple(steps[: count + 1]) for count in range(len(steps))]
+    return [steps[: count + 1] for count in range(len(steps))]
 
 
 def _key(changes: tuple[Suggestion, ...]) -> tuple[str, ...]:

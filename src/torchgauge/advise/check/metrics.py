@@ -11,7 +11,7 @@ import torch
 from torchgauge.advise.check.batches import Batch
 from torchgauge.advise.check.proof import tensors_in
 from torchgauge.errors import UsageError
-from torchgauge.models.build import error_place, first_line
+from torchgauge.models.build import how_it_failed
 
 ACCURACY: Final = "accuracy"
 LOSS: Final = "loss"
@@ -114,17 +114,29 @@ def _loss(outputs: Any, batch: Batch) -> tuple[float, float]:
     return float(found) * batch.samples, float(batch.samples)
 
 
+def _number(value: Any, name: str) -> float:
+    kind = type(value).__name__
+    said = f"{kind} of shape {list(value.shape)}" if getattr(value, "shape", ()) else kind
+    try:
+        if isinstance(value, str):  # ``float`` would read it
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"the metric {name} returns {said}, not a number",
+            hint="let it return one number for a batch: a float or a tensor of one element",
+        ) from error
+
+
 def _of_function(own: Callable[[Any, Any], Any], name: str) -> Score:
     def score(outputs: Any, batch: Batch) -> tuple[float, float]:
         try:
-            value = float(own(outputs, batch.targets))
-        except Exception as error:  # the user's own function
-            place = error_place(error)
-            at = f" at {place}" if place else ""
+            value = own(outputs, batch.targets)
+        except (Exception, SystemExit) as error:  # the user's own function
             raise UsageError(
-                f"the metric {name} failed{at}: {first_line(error)}",
+                f"the metric {name} {how_it_failed(error)}",
                 hint="it takes the model's outputs and the targets, and returns a number",
             ) from error
-        return value * batch.samples, float(batch.samples)
+        return _number(value, name) * batch.samples, float(batch.samples)
 
     return score

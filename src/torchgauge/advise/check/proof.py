@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.models.requests import build_for, with_build
 from torchgauge.request import Request
 from torchgauge.trace.inputs.plan import plan_inputs, real_or_made
+from torchgauge.trace.isolate.left_behind import Outside
 
 _MOST_BYTES: Final = 4 << 30
 _MOST_FLOPS: Final = 60e9
@@ -56,6 +58,10 @@ class Prover:
             return ()
         if self._why_not:
             return (self._why_not,)
+        with nothing_left_outside(self._request.model):
+            return self._proven(change, rule)
+
+    def _proven(self, change: Change, rule: Rewriter) -> tuple[str, ...]:
         try:
             prepared = self._ready()
         except Exception as error:  # the model's own code
@@ -99,6 +105,27 @@ class Prover:
             if worst
             else ("run on the CPU: outputs equal to the bit")
         )
+
+
+@contextmanager
+def nothing_left_outside(model: nn.Module | None) -> Iterator[None]:
+    """Take out what a run of a copy has stored outside of it: a hook may append to a list."""
+    # A copy shares its functions, and what they refer to, with the model.
+    outsides = (Outside(None, _functions_in(model)), Outside(model))
+    try:
+        yield
+    finally:
+        for outside in outsides:
+            outside.put_back(None, simulated=False)
+
+
+def _functions_in(model: nn.Module | None) -> list[Any]:
+    """Return the hooks of a model, and what else its modules hold that is called."""
+    found: list[Any] = []
+    for module in () if model is None else model.modules():
+        for value in vars(module).values():
+            found += value.values() if isinstance(value, dict) else (value,)
+    return [item for item in found if callable(item) and not isinstance(item, (nn.Module, type))]
 
 
 def prepared(request: Request) -> Prepared:

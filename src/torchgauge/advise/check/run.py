@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchgauge.advise.apply import change_of
 from torchgauge.advise.check.batches import Batch, batches_of
 from torchgauge.advise.check.metrics import Metric, chosen_metric
+from torchgauge.advise.check.proof import nothing_left_outside
 from torchgauge.advise.rules import rule_of
 from torchgauge.changes.change import rewritten
 from torchgauge.errors import TorchGaugeError, UsageError
@@ -78,6 +80,11 @@ class _Runner:
 
     def add(self, metric: Metric, outputs: Any, batch: Batch) -> None:
         score, weight = metric.score(outputs, batch)
+        if not math.isfinite(score):
+            raise UsageError(
+                f"{metric.name} is {score / weight if weight else score} for a batch",
+                hint="look at what the model returns for these data, and at the targets",
+            )
         self.total += score
         self.weight += weight
 
@@ -105,7 +112,7 @@ class Check:
         Raises:
             UsageError: the loader or the metric fails, or the model does on these data.
         """
-        with random_state_kept():
+        with random_state_kept(), nothing_left_outside(model):
             torch.manual_seed(0)
             base = copy.deepcopy(model).eval()  # a forward may write into buffers
             self._runners = [_changed(base, items) for items in changes]
@@ -188,7 +195,7 @@ def _changed(base: nn.Module, changes: Sequence[Suggestion]) -> _Runner:
 def _of_the_model(runner: _Runner, batch: Batch, name: str) -> Any:
     try:
         return runner.outputs(batch)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"the model fails on what {name} gives: {first_line(error)}",
             hint="give it the inputs that the forward takes",
@@ -200,9 +207,9 @@ def _add(runner: _Runner, metric: Metric, batch: Batch) -> None:
         return
     try:
         runner.add(metric, runner.outputs(batch), batch)
-    except UsageError:
-        raise
-    except Exception as error:  # the changed copy, on inputs that the trace had not
+    except UsageError as error:  # of what it returns, no number can be made
+        runner.why = error.message
+    except (Exception, SystemExit) as error:  # the changed copy, on inputs that the trace had not
         runner.why = f"it fails on these data: {first_line(error)}"
 
 

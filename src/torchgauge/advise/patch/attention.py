@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,6 +21,10 @@ from torchgauge.advise.patch.source.straight import Given, Straight
 from torchgauge.advise.subject import Subject
 
 _LAST_TWO: Final = {("-2", "-1"), ("-1", "-2"), ("2", "3"), ("3", "2"), ("1", "2"), ("2", "1")}
+_FILLS: Final = ("masked_fill", "masked_fill_")
+_INFINITE: Final = ("float(-inf)", "-float(inf)", "-torch.inf", "-math.inf", "-inf", "-np.inf")
+"""How -inf is written, without quotes."""
+_DROPOUTS: Final = (torch.dropout, functional.dropout)
 
 
 @dataclass(slots=True)
@@ -123,14 +128,21 @@ def _read(
     node = behind(weights)
     child = _child(subject, path, forward, node)
     if isinstance(child, nn.Dropout) and isinstance(node, cst.Call):
-        held = code(node.func)
-        found.dropout = " ".join((f"{held}.p", "if", f"{forward.this}.training", "else", "0.0"))
+        found.dropout = f"{code(node.func)}.p if {forward.this}.training else 0.0"
         node = behind(node.args[0].value)
+    elif (dropped := _dropped(forward, node)) is not None:
+        found.dropout = f"{code(dropped[1])} if {forward.this}.training else 0.0"
+        node = behind(dropped[0])
     scores = _softmaxed(subject, path, forward, node)
     if scores is None:
         return False
     node = behind(scores)
-    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
+    if (filled := _filled(node)) is not None:
+        is_name = isinstance(filled[1], cst.Name)
+        found.mask = f"~{code(filled[1])}" if is_name else f"~({code(filled[1])})"
+        _stays(straight, filled[1], found, index)
+        node = behind(filled[0])
+    elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
         found.mask = code(node.right)
         _stays(straight, node.right, found, index)
         node = behind(node.left)
@@ -168,6 +180,40 @@ def _child(
     name = forward.attribute_of(node.func)
     child = getattr(subject.modules[path], name, None) if name else None
     return child if isinstance(child, nn.Module) else None
+
+
+def _dropped(
+    forward: Forward, node: cst.BaseExpression
+) -> tuple[cst.BaseExpression, cst.BaseExpression] | None:
+    """Return what ``F.dropout`` drops in training, and with which probability."""
+    if not isinstance(node, cst.Call) or meant(node.func, forward.names) not in _DROPOUTS:
+        return None
+    values = [a.value for a in node.args if a.keyword is None]
+    given = dict(zip(("input", "p", "training"), values, strict=False))
+    given |= {a.keyword.value: a.value for a in node.args if a.keyword is not None}
+    is_known = given.keys() == {"input", "p", "training"}
+    if not is_known or code(given["training"]) != f"{forward.this}.training":
+        return None
+    return given["input"], given["p"]
+
+
+def _filled(
+    node: cst.BaseExpression,
+) -> tuple[cst.BaseExpression, cst.BaseExpression] | None:
+    """Return the scores of ``scores.masked_fill(mask, -inf)``, and the mask.
+
+    Raises:
+        NoPatch: they are filled with something else.
+    """
+    method = node.func if isinstance(node, cst.Call) else None
+    if not isinstance(method, cst.Attribute) or method.attr.value not in _FILLS:
+        return None
+    assert isinstance(node, cst.Call)
+    values = [argument.value for argument in node.args]
+    if len(values) != 2 or re.sub(r"[\s\"']", "", code(values[1])) not in _INFINITE:
+        raise NoPatch("the scores are filled with another value than -inf, so rows without any "
+                      "key would differ")  # fmt: skip
+    return method.value, values[0]
 
 
 def _softmaxed(

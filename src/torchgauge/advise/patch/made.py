@@ -97,10 +97,8 @@ def with_patches(advice: Advice, request: Request) -> Advice:
 
 def _steps(advice: Advice) -> list[Suggestion]:
     """Return the suggestions that the path is made of, where it changes the model."""
-    by_text = {item.text: item for item in advice.suggestions}
-    steps = [by_text[step.text] for step in advice.path if step.text in by_text]
-    is_known = len(steps) == len(advice.path)
-    return steps if is_known and any(step.changes_model for step in steps) else []
+    steps = list(advice.path_changes)
+    return steps if any(step.changes_model for step in steps) else []
 
 
 # ---------------------------------------------------------------------------- writing
@@ -159,6 +157,7 @@ def _task(subject: Subject, items: Sequence[Suggestion | Fault], draft: Draft) -
         is_small=not too_large(totals.param_bytes, totals.forward_flops),
         rule="" if fault is None else fault.rule,
         where=() if fault is None else fault.where,
+        finish=draft.finish,
     )
 
 
@@ -190,6 +189,8 @@ def _patch(draft: Drafted, result: Verified | TorchGaugeError) -> Patch:
         proof = list(_figures_compared(draft, result.figures))
     except NoPatch as why:
         return Patch(diff="", why_not=str(why))
+    if draft.task.finish is not None and draft.task.finish.call:
+        proof.append(f"that is with {draft.task.finish.call}, which you call after loading weights")
     if result.proof:
         proof.append(f"run on the CPU: {result.proof}")
     return Patch(

@@ -9,8 +9,11 @@ import linecache
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
+
+import torch
+from torch import nn
 
 from torchgauge.advise.check.proof import Prepared, difference, prepared, run, tolerance
 from torchgauge.advise.figures import figures_of
@@ -25,6 +28,24 @@ from torchgauge.models.users_code import imports_forgotten
 from torchgauge.request import Request
 
 VERIFY: Final = "torchgauge.advise.patch.verify:verify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """A method that makes a patched model ready, after its weights are there."""
+
+    method: str
+    is_called: bool
+    """Whether the patched source calls it; else its user does, in eval mode."""
+
+    @property
+    def call(self) -> str:
+        """Return what has to be called, ``""`` for nothing."""
+        return "" if self.is_called else f"model.eval().{self.method}()"
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Call the method, where the source does not."""
+        return model if self.is_called else getattr(model.eval(), self.method)()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +65,7 @@ class PatchTask:
     rule: str = ""
     """Of a fault: it has to find nothing any more."""
     where: tuple[str, ...] = ()
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +86,12 @@ def verify(task: PatchTask) -> Verified:
     before: Prepared | None = None
     if task.is_small and task.compares != "shapes":
         with imports_forgotten():
+            torch.manual_seed(0)
             before = prepared(task.request)
     with imports_forgotten(), overlaid(task.texts):
         asked = with_build(task.request, build_for(task.request))
+        if task.finish is not None:
+            asked = replace(asked, model=task.finish.apply(asked.model))
         report = analyze_model(asked)
         if task.rule:
             _refuse_fault(task, asked, report)
@@ -83,20 +108,36 @@ def shapes_of(report: Report) -> tuple[tuple[int, ...], ...]:
 
 def _run(task: PatchTask, before: Prepared | None) -> str:
     """Run the patched model for real, beside the one of before where their outputs are equal."""
+    torch.manual_seed(0)
     after = prepared(task.request)
     if before is None:
         run(after.model, after.arguments)
         return f"output {', '.join(str(list(shape)) for shape in task.shapes)} as before"
-    missing, _ = after.model.load_state_dict(before.model.state_dict(), strict=False)
-    if missing:
-        raise TorchGaugeError(f"the patched model has other parameters: {missing[0]}")
+    model = _with_weights_of(before.model, after.model, task.finish)
     is_training = task.compares == "training"
     one = run(before.model, before.arguments, training=is_training)
-    other = run(after.model, before.arguments, training=is_training)
+    other = run(model, before.arguments, training=is_training)
     worst = max((difference(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
     if worst > tolerance(other):
         raise TorchGaugeError(f"the patched model computes something else ({worst:.1e} off)")
     return "outputs equal to the bit" if not worst else f"outputs equal within {worst:.0e}"
+
+
+def _with_weights_of(before: nn.Module, after: nn.Module, finish: Finish | None) -> nn.Module:
+    """Return the patched model with the weights of the other one.
+
+    A source that folds weights itself does so while it builds the model: those are not replaced,
+    and come from the same random numbers, or the same file, as before.
+
+    Raises:
+        TorchGaugeError: the patched model has parameters that the other one has not.
+    """
+    if finish is not None and finish.is_called:
+        return after
+    missing, _ = after.load_state_dict(before.state_dict(), strict=False)
+    if missing:
+        raise TorchGaugeError(f"the patched model has other parameters: {missing[0]}")
+    return after if finish is None else finish.apply(after)
 
 
 def _refuse_fault(task: PatchTask, asked: Request, report: Report) -> None:

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchgauge.advise.flow import call_before
-from torchgauge.advise.subject import Subject
+from torchgauge.advise.hooks import seen_by_hooks
+from torchgauge.advise.subject import Subject, together
 from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
@@ -27,6 +28,14 @@ class BiasBeforeNorm:
             yield "at inference the batch norm is folded, bias and all: fold-batchnorm"
             return
         pairs = dict(self._pairs(subject))
+        is_watched = False
+        for path, norm_path in list(pairs.items()):
+            if (watcher := subject.watcher(path, norm_path)) is not None:
+                del pairs[path]
+                is_watched = True
+                yield f"{norm_path}: {seen_by_hooks(watcher)}"
+        if not pairs and is_watched:
+            return
         if not pairs:
             yield "no layer with a bias stands right before a batch norm"
             return
@@ -54,7 +63,8 @@ class BiasBeforeNorm:
             if layer.bias is None:
                 raise ValueError(f"{path} has no bias")
             if norm.running_mean is not None:
-                norm.running_mean = norm.running_mean - layer.bias.detach()
+                mean, bias = together(norm.running_mean, layer.bias.detach())
+                norm.running_mean = mean - bias
             layer.bias = None
 
     def _pairs(self, subject: Subject) -> Iterator[tuple[str, str]]:

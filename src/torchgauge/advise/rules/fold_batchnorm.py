@@ -13,7 +13,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from torchgauge.advise.subject import Subject, in_code, put
+from torchgauge.advise.folding import folding_lines
+from torchgauge.advise.hooks import seen_by_hooks
+from torchgauge.advise.subject import Subject, put, together
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall
 from torchgauge.units import format_number_of
@@ -35,9 +37,14 @@ class FoldBatchNorm:
             yield "in training the statistics are those of each batch"
             return
         pairs, left = _pairs(subject), 0
+        whys = dict(_whys(subject, pairs))
+        yield from dict.fromkeys(whys.values())
+        pairs = {path: norm for path, norm in pairs.items() if path not in whys}
         for path, module in subject.modules.items():
             if isinstance(module, _BatchNorm) and path not in pairs.values():
                 left += 1
+        if not pairs and whys:
+            return
         if not pairs:
             yield (
                 f"none of {format_number_of(left, 'batch norm')} follows a convolution alone"
@@ -53,11 +60,7 @@ class FoldBatchNorm:
             where=tuple(pairs),
             settings={"norms": list(pairs.values())},
             source="torch.nn.utils.fusion.fuse_conv_bn_eval",
-            snippet=(
-                "from torch.nn.utils.fusion import fuse_conv_bn_eval",
-                f"{in_code(next(iter(pairs)))} = fuse_conv_bn_eval("
-                f"{in_code(next(iter(pairs)))}, {in_code(pairs[next(iter(pairs))])})",
-            ),
+            snippet=_snippet(subject, pairs),
             keeps_state=False,
         )
 
@@ -69,11 +72,26 @@ class FoldBatchNorm:
                 raise ValueError(f"{norm_path} after {path} is not a pair")
             is_linear = isinstance(layer, nn.Linear)
             fuse: Any = fuse_linear_bn_weights if is_linear else fuse_conv_bn_weights
-            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            weight, bias = fuse(layer.weight, layer.bias, *statistics)
+            weight, bias, mean, var, factor, offset = together(
+                layer.weight,
+                layer.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+            )
+            weight, bias = fuse(weight, bias, mean, var, norm.eps, factor, offset)
             for name, tensor in (("weight", weight), ("bias", bias)):
                 layer.register_parameter(name, nn.Parameter(tensor.detach()))
             put(model, norm_path, _rest(norm))
+
+
+def _snippet(subject: Subject, pairs: dict[str, str]) -> tuple[str, ...]:
+    try:
+        lines = folding_lines(subject.model, pairs)
+    except ValueError as error:
+        return (f"model = suggestion.apply(model)  # {error}",)
+    return ("model.eval()", *lines)
 
 
 def _rest(norm: _BatchNorm) -> nn.Module:
@@ -110,6 +128,16 @@ def _pairs(subject: Subject) -> dict[str, str]:
         if subject.only_call(layer_path) and layer.weight.shape[0] == norm.num_features:
             found[layer_path] = path
     return found
+
+
+def _whys(subject: Subject, pairs: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the layers that cannot take a norm, with the reason."""
+    for path, norm in pairs.items():
+        layer = subject.modules[path]
+        if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            yield path, f"the weight of {path} is computed in each forward (constant-folding)"
+        elif (watcher := subject.watcher(path, norm)) is not None:
+            yield path, f"{norm}: {seen_by_hooks(watcher)}"
 
 
 def _only_source(subject: Subject, call: ModuleCall) -> str | None:

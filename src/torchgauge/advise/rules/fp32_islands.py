@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from torchgauge.advise.flow import is_forward
 from torchgauge.advise.rules.only_finds import named
-from torchgauge.advise.rules.retraced import given_tensors, graph_of, module_of
+from torchgauge.advise.rules.retraced import code_of, given_tensors, module_of
 from torchgauge.advise.subject import Subject, in_code, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
@@ -191,7 +191,8 @@ def _without_casts(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
     Raises:
         ValueError: there is no cast.
     """
-    graph = graph_of(module, given)
+    code = code_of(module, given)
+    graph = code.graph
     casts = [node for node in graph.nodes if _is_cast(node)]
     has_context = "autocast" in module.forward.__code__.co_names
     if not casts and not has_context:
@@ -199,7 +200,7 @@ def _without_casts(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
     for node in casts:
         node.replace_all_uses_with(node.args[0])
         graph.erase_node(node)
-    return module_of(module, graph)
+    return module_of(module, code)
 
 
 def _is_cast(node: fx.Node) -> bool:

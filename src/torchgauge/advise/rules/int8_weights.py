@@ -10,6 +10,7 @@ from torch import nn
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
+from torchgauge.models.sources.library import quiet_library
 from torchgauge.units import format_number_of
 
 
@@ -49,11 +50,12 @@ class Int8Weights:
 
     def rewrite(self, model: nn.Module, change: Change) -> None:
         """Quantize the layers of the copy."""
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
         wanted = set(change.where)
-        quantize_(
-            model,
-            Int8WeightOnlyConfig(),
-            filter_fn=lambda module, path: isinstance(module, nn.Linear) and path in wanted,
-        )
+        with quiet_library():
+            from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+            quantize_(
+                model,
+                Int8WeightOnlyConfig(),
+                filter_fn=lambda module, path: isinstance(module, nn.Linear) and path in wanted,
+            )

@@ -15,6 +15,13 @@ from torchgauge.advise.subject import Subject
 from torchgauge.facts.loop.advice import Fault
 
 
+def _activates(subject: Subject, path: str) -> bool:
+    """Return whether the operator of a layer applies an activation too, as on torch's fast path."""
+    call = subject.only_call(path)
+    ops = () if call is None else subject.trace.ops[call.first_op : call.end_op]
+    return any(op.name.startswith("aten._addmm_activation.") for op in ops)
+
+
 class MissingActivation(OnlyFinds):
     """Find linear layers that read what another one wrote."""
 
@@ -29,7 +36,7 @@ class MissingActivation(OnlyFinds):
             if found is None:
                 continue
             first_path, first = found
-            if not isinstance(first, nn.Linear):
+            if not isinstance(first, nn.Linear) or _activates(subject, first_path):
                 continue
             if first_path.rpartition(".")[0] != path.rpartition(".")[0]:
                 yield f"{path} follows {first_path}, which belongs to another module"

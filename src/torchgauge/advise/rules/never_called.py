@@ -33,6 +33,19 @@ def _is_named(model: nn.Module, path: str) -> bool:
     return any(name in getattr(f, "__code__", _NO_CODE).co_names for f in functions)
 
 
+def _is_one_of_several(subject: Subject, path: str) -> bool:
+    """Return whether a list or dict holds a module of which the forward takes others.
+
+    Which ones may depend on the input, or be drawn at random.
+    """
+    owner, _, name = path.rpartition(".")
+    holder = subject.modules.get(owner)
+    if not isinstance(holder, (nn.ModuleList, nn.ModuleDict)):
+        return False
+    names = (other for other, _ in holder.named_children() if other != name)
+    return any(f"{owner}.{other}".lstrip(".") in subject.calls for other in names)
+
+
 _NO_CODE = (lambda: None).__code__
 
 
@@ -56,7 +69,11 @@ class NeverCalled:
         if named:
             yield f"{named[0].path} is not called here, and may be with other inputs or modes"
         idle = [module for module in idle if module not in named]
-        if not idle and named:
+        chosen = [module for module in idle if _is_one_of_several(subject, module.path)]
+        if chosen:
+            yield f"{chosen[0].path} is not called here, but others of its container are"
+        idle = [module for module in idle if module not in chosen]
+        if not idle and (named or chosen):
             return
         if not idle:
             yield "every module with parameters takes part in the step"

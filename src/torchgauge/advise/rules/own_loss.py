@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from torchgauge.advise.rules.retraced import graph_of, module_of
+from torchgauge.advise.rules.retraced import code_of, module_of
 
 _CASTS: Final = ("float", "contiguous")
 _SHAPES: Final = ("view", "reshape", torch.reshape)
@@ -64,7 +64,8 @@ def with_parts(module: nn.Module, given: tuple[str, ...], parts: int) -> fx.Grap
         ValueError: its code has no mean cross-entropy of a linear head.
         Exception: whatever its code does with a proxy.
     """
-    graph = graph_of(module, given)
+    code = code_of(module, given)
+    graph = code.graph
     children = dict(module.named_modules())
     more: dict[str, nn.Module] = {}
     for node in list(graph.nodes):
@@ -88,7 +89,7 @@ def with_parts(module: nn.Module, given: tuple[str, ...], parts: int) -> fx.Grap
         graph.erase_node(node)
     if not more:
         raise ValueError("its code has no mean cross-entropy")
-    return module_of(module, graph, more)
+    return module_of(module, code, more)
 
 
 def _ignored_index(node: fx.Node, children: dict[str, nn.Module]) -> int | None:

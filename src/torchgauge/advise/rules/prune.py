@@ -19,6 +19,7 @@ from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy, Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
+from torchgauge.models.sources.library import quiet_library
 
 _RATIOS = (0.3, 0.5)
 """Of the channels of each layer, where no goal says how many."""
@@ -69,7 +70,8 @@ class Prune:
 
     def rewrite(self, model: nn.Module, change: Change) -> None:
         """Prune the copy once."""
-        import torch_pruning
+        with quiet_library():
+            import torch_pruning
 
         settings = change.settings
         modes = {module: module.training for module in model.modules()}

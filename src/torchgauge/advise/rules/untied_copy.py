@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from torchgauge.advise.subject import Subject
+from torchgauge.advise.subject import Subject, in_code
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Fault
 from torchgauge.units import format_integer
@@ -21,29 +21,36 @@ class UntiedCopy:
 
     def look(self, subject: Subject) -> Iterator[Change | Fault | str]:
         """Yield each pair: a fault, and the change that ties it."""
-        embeddings = list(subject.of_type(nn.Embedding))
-        for path, head in subject.of_type(nn.Linear):
-            for embedding_path, embedding in embeddings:
-                if not _is_copy(embedding.weight, head.weight):
-                    continue
-                yield Fault(
-                    rule=self.name,
-                    text=f"{path} and {embedding_path} were tied once and are two tensors now",
-                    where=(path,),
-                    code=subject.code_of(path),
-                    why="their values are equal; trained further, they grow apart",
-                    remedy=f"model.{path}.weight = model.{embedding_path}.weight",
-                )
-                yield Change(
-                    rule=self.name,
-                    text=f"tie {path} to {embedding_path}",
-                    why=f"{format_integer(head.weight.numel())} values are stored twice",
-                    where=(path,),
-                    settings={"embedding": embedding_path},
-                    source="Press, Wolf, Using the Output Embedding, arXiv 1608.05859",
-                    snippet=(f"model.{path}.weight = model.{embedding_path}.weight",),
-                )
-                break
+        candidates = dict(_candidates(subject))
+        if not candidates:
+            yield "no head has the shape of an embedding and a tensor of its own"
+            return
+        if subject.valued is None:
+            yield "the weights are not there, so their values cannot be compared"
+            return
+        pairs = dict(copies(subject))
+        if not pairs:
+            yield "no head holds the values of an embedding"
+        for path, embedding_path in pairs.items():
+            head, embedding = in_code(path), in_code(embedding_path)
+            yield Fault(
+                rule=self.name,
+                text=f"{path} and {embedding_path} were tied once and are two tensors now",
+                where=(path,),
+                code=subject.code_of(path),
+                why="their values are equal; trained further, they grow apart",
+                remedy=f"{head}.weight = {embedding}.weight",
+            )
+            size = subject.model.get_parameter(f"{path}.weight").numel()
+            yield Change(
+                rule=self.name,
+                text=f"tie {path} to {embedding_path}",
+                why=f"{format_integer(size)} values are stored twice",
+                where=(path,),
+                settings={"embedding": embedding_path},
+                source="Press, Wolf, Using the Output Embedding, arXiv 1608.05859",
+                snippet=(f"{head}.weight = {embedding}.weight",),
+            )
 
     def rewrite(self, model: nn.Module, change: Change) -> None:
         """Let the head hold the embedding's tensor."""
@@ -55,11 +62,36 @@ class UntiedCopy:
         head.weight = embedding.weight
 
 
+def copies(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Yield each head that holds the values of an embedding in another tensor, with it."""
+    if subject.valued is None:
+        return
+    for path, embedding_paths in _candidates(subject):
+        weight = subject.valued.get_parameter(f"{path}.weight")
+        for embedding_path in embedding_paths:
+            if _is_copy(subject.valued.get_parameter(f"{embedding_path}.weight"), weight):
+                yield path, embedding_path
+                break
+
+
+def _candidates(subject: Subject) -> Iterator[tuple[str, list[str]]]:
+    """Yield each head with the embeddings that have its shape, and another tensor."""
+    embeddings = list(subject.of_type(nn.Embedding))
+    for path, head in subject.of_type(nn.Linear):
+        same = [
+            embedding_path
+            for embedding_path, embedding in embeddings
+            if embedding.weight is not head.weight
+            and embedding.weight.shape == head.weight.shape
+            and embedding.weight.dtype == head.weight.dtype
+        ]
+        if same and isinstance(head._parameters.get("weight"), nn.Parameter):
+            yield path, same
+
+
 def _is_copy(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two tensors hold the same values, which are not all alike."""
-    if one is other or one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if one.is_meta or other.is_meta or one.data_ptr() == other.data_ptr():
+    if one is other or one.is_meta or other.is_meta or one.data_ptr() == other.data_ptr():
         return False
     few = one[:2].detach()  # random rows differ at once
     if not torch.equal(few, other[:2].detach()) or bool((few == few.flatten()[0]).all()):

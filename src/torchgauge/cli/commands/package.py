@@ -15,7 +15,7 @@ from torchgauge.cli.model_run import (
     request_from,
     user_code_prints_to_stderr,
 )
-from torchgauge.cli.output import add_format_option, chosen_output
+from torchgauge.cli.output import add_format_option, chosen_output, deliver
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.models.build import ModelBuild
@@ -119,6 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         if wheel.suffix != ".whl" or not wheel.is_file():
             raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
     target = chosen_output(arguments, to_file=False)
+    told: list[str] = []  # before the package is there: the format may fail
     output = arguments.output.absolute()  # the model's code may change the directory
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.deploy.package import package_model
@@ -127,15 +128,18 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.output, overwrite=arguments.overwrite)
         request = replace(request, on_progress=progress.update)
         made = build_for(request, with_weights=True)
-        package = package_model(
+        package_model(
             output,
             _package_request(arguments, made, request),
             overwrite=arguments.overwrite,
             on_progress=progress.update,
+            before_writing=lambda package: told.append(
+                target.text(lambda: _page(package), lambda: _as_json(package))
+            ),
         )
     if not arguments.quiet:
         print_notes(made)
-    target.deliver(lambda: _page(package), lambda: _as_json(package))
+    deliver("".join(told), None)
     return 0
 
 

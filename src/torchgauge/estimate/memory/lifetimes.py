@@ -8,7 +8,7 @@ gradients until ``zero_grad``.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -109,6 +109,12 @@ def still_alive(events: Iterable[StorageEvent]) -> list[int]:
     return list(alive)
 
 
+def peak_bytes(trace: Trace, live: LiveBytes) -> int:
+    """Return the most bytes that are alive at once from the start of the step on."""
+    start = max(first_event(trace), 1)
+    return live.peak_between(start, len(live.after)) if live.after else live.before
+
+
 def alive_after(trace: Trace, event: int) -> list[StorageRecord]:
     """Return the storages on the device that are alive after an event."""
     steady = steady_state(trace)
@@ -118,12 +124,14 @@ def alive_after(trace: Trace, event: int) -> list[StorageRecord]:
     return [*(s for s in made if not s.is_host and s.index not in states), *old]
 
 
-def _changes(trace: Trace, steady: SteadyState) -> Iterator[int]:
-    """Yield by how many bytes each event changes what is alive."""
-    states = {storage.index for storage in steady.states}
-    old_gradients = sum(storage.nbytes for storage in steady.gradients)
-    for index, event in enumerate(trace.events):
-        storage = trace.storages[event.storage]
-        change = 0 if storage.is_host or storage.index in states else storage.nbytes
-        freed = old_gradients if index == steady.gradients_end else 0
-        yield (-change if event.is_free else change) - freed
+def _changes(trace: Trace, steady: SteadyState) -> list[int]:
+    """Return by how many bytes each event changes what is alive."""
+    sizes = [0 if storage.is_host else storage.nbytes for storage in trace.storages]
+    for storage in steady.states:
+        sizes[storage.index] = 0
+    changes = [
+        -sizes[event.storage] if event.is_free else sizes[event.storage] for event in trace.events
+    ]
+    if steady.gradients_end < len(changes):
+        changes[steady.gradients_end] -= sum(storage.nbytes for storage in steady.gradients)
+    return changes

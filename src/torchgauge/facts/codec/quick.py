@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+
+import msgspec
 
 Kind = TypeVar("Kind")
 
+_REPLACED = frozenset(
+    ("__dict__", "__weakref__", "__slots__", "__init__", "__repr__", "__eq__", "__hash__",
+     "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__replace__",
+     "__match_args__", "__annotations__", "__annotate__", "__annotate_func__",
+     "__annotations_cache__", "__module__", "__qualname__")
+)  # fmt: skip
+"""What a dataclass with slots has and a struct has in its own way."""
+
 
 def made_quickly(kind: type[Kind]) -> type[Kind]:
-    """Give a frozen, keyword-only dataclass with slots an ``__init__`` that takes half the time.
+    """Return a frozen, keyword-only dataclass as a ``msgspec.Struct``, made in a tenth of the time.
 
-    The one of ``dataclasses`` looks up each field by name to set it. This one has the slots at
-    hand; what it takes and leaves is the same.
+    The ``__init__`` of ``dataclasses`` sets each field by a call; that of a struct is written in C.
+    ``dataclasses`` knows the struct by its fields: ``fields``, ``replace`` and ``asdict`` take it.
 
-    Assumes: no ``__post_init__``, no default factory, no ``init=False``.
+    Assumes: no ``__post_init__``, no default factory, all fields compared.
     """
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]  # mypy: any type
-    defaults = {item.name: item.default for item in fields(kind)}  # type: ignore[arg-type]
-    known: dict[str, Any] = {f"_set_{name}": vars(kind)[name].__set__ for name in names}
-    known |= {f"_default_{name}": value for name, value in defaults.items()}
-    parameters = ", ".join(
-        name if defaults[name] is MISSING else f"{name}=_default_{name}" for name in names
-    )
-    body = "".join(f"\n    _set_{name}(self, {name})" for name in names)
-    exec(f"def __init__(self, *, {parameters}):{body}", known)
-    made = known["__init__"]
-    made.__annotations__ = kind.__init__.__annotations__
-    made.__qualname__ = f"{kind.__qualname__}.__init__"
-    kind.__init__ = made  # type: ignore[method-assign]
-    return kind
+    items = fields(cast("Any", kind))
+    names = {item.name for item in items}
+    kept = {
+        name: value
+        for name, value in vars(kind).items()
+        if name not in _REPLACED and name not in names
+    }
+    made: Any = msgspec.defstruct(
+        kind.__name__,
+        [
+            (item.name, item.type) if item.default is MISSING
+            else (item.name, item.type, item.default)
+            for item in items
+        ],
+        frozen=True,
+        kw_only=True,
+        module=kind.__module__,
+        namespace=kept,
+    )  # fmt: skip
+    return cast("type[Kind]", made)

@@ -138,7 +138,7 @@ def to_fact(value: Any) -> Any:
         Damage: it makes no sense.
     """
     if isinstance(value, Struct):
-        return _struct_to_fact(value)
+        return value if is_dataclass(value) else _struct_to_fact(value)
     if isinstance(value, (list, tuple)):
         made: list[Any] = []
         try:

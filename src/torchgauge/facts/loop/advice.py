@@ -216,8 +216,11 @@ class PathStep:
     reached: bool
     check: Checked | None = None
     """Where the user's data were given: with everything before it changed too."""
+    change: Suggestion | None = None
+    """The change itself, where it is none of the suggestions: it saves nothing alone, or it is
+    made for what the steps before it leave. Its figures are those of the step before it."""
 
-    json: ClassVar = Shape(later=("check",), left_out=("check",))
+    json: ClassVar = Shape(later=("check", "change"), left_out=("check", "change"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +292,14 @@ class Advice(Answer):
         later=("front", "front_axes", "combinations", "exhausted", "path_patch", "data_check"),
         left_out=("path_patch", "data_check"),
     )  # fmt: skip
+
+    @property
+    def path_changes(self) -> tuple[Suggestion, ...]:
+        """Return the changes of the path, in order; empty where one of them is not known."""
+        by_text = {item.text: item for item in self.suggestions}
+        found = [step.change or by_text.get(step.text) for step in self.path]
+        known = tuple(item for item in found if item is not None)
+        return known if len(known) == len(found) else ()
 
     def view(self, *, height: int = 720) -> None:
         """Open the interactive page: in the cell of a notebook, elsewhere in the browser.

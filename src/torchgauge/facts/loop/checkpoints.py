@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from torchgauge.facts.answer import Answer, Model, Tool
+from torchgauge.facts.answer import Answer
+from torchgauge.facts.checkpointing import KeptOperator
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.memory import Peak
@@ -50,6 +51,13 @@ class Recomputed:
     flops: int
     """What runs a second time: the forward up to the last operator that the backward needs."""
     calls: int = 1
+    kept: tuple[KeptOperator, ...] = ()
+    """Operators whose outputs are kept, and so not computed again."""
+
+    @property
+    def spelled(self) -> str:
+        """Return it as ``analyze(model, …, checkpointed=…)`` takes it: ``"layers.3+addmm"``."""
+        return "+".join((self.place, *map(str, self.kept)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -98,16 +106,10 @@ class CheckpointPlan(Answer):
         ),
     )  # fmt: skip
 
-    @classmethod
-    def from_json(cls, *, tool: Tool, model: Model, **given: Any) -> CheckpointPlan:
-        """Return the plan from what its JSON holds."""
-        del given["schema_version"]
-        return cls(tool_version=tool.version, model_name=model.name, model_spec=model.spec, **given)
-
     @property
     def checkpointed(self) -> tuple[str, ...]:
         """Return the places, as ``analyze(model, …, checkpointed=…)`` takes them."""
-        return tuple(item.place for item in self.recomputed)
+        return tuple(item.spelled for item in self.recomputed)
 
     def figure(self, name: str) -> Figure:
         """Return a figure before and after; both ``None`` where it is not known."""

@@ -163,7 +163,7 @@ class Comparison(Headed):
             return f"{' → '.join(names)}: no difference"
         params = self.figure("totals.params").difference or 0
         layers = format_number_of(len(self.layers), "layer")
-        return f"{' → '.join(names)}: {params:+,} parameters, {layers} changed"
+        return f"{' → '.join(names)}: {params:+,.0f} parameters, {layers} changed"
 
     def figure(self, name: str) -> Figure:
         """Return a figure of the whole model.

@@ -77,5 +77,5 @@ class History(Headed):
     def __str__(self) -> str:
         """Return in one line how the figure changed."""
         values = [item.value for item in self.analyses if item.value is not None]
-        ends = f"{values[0]:,} → {values[-1]:,}" if values else "–"
+        ends = f"{values[0]:,.12g} → {values[-1]:,.12g}" if values else "–"
         return f"{self.figure}: {ends} over {len(self.analyses)} analyses"

@@ -169,6 +169,7 @@ class OomExplanation(Answer):
             "available_bytes", "minimum_bytes", "missing_bytes", "peak_reserved_bytes",
             "remedies", "others", "traces", "assumptions", "warnings",
         ),
+        derived=("matches", "missing_bytes"),
     )  # fmt: skip
 
     @property

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from torchgauge.apart import how_it_ended, why_it_ended
 from torchgauge.errors import TorchGaugeError, raised_past
 from torchgauge.integrations.mcp.answers import ANSWERS, Answered
 
@@ -63,8 +64,8 @@ class Workers:
         except EOFError:
             process.join()
             raise QuestionError(
-                f"the process that ran the model ended with status {process.exitcode} before it "
-                "answered\n  try: run the model's code by itself; something in it ends Python"
+                f"the process that ran the model ended: {how_it_ended(process.exitcode or 0)}\n"
+                f"  try: {why_it_ended(process.exitcode or 0)}"
             ) from None
         finally:
             receiver.close()

@@ -1,6 +1,7 @@
 """A check of budgets as CI services read it: annotations, code quality, JUnit, SARIF.
 
-These are programs' formats of one answer, so they take the answer and not its page.
+These are programs' formats of one answer, so they take the answer and not its page. What a person
+reads in them is in the language that is spoken; what programs go by, such as names, stays.
 """
 
 from __future__ import annotations

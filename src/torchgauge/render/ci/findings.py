@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchgauge.facts.loop.check import CheckReport, LimitCheck, Outcome
+from torchgauge.language import translated
 from torchgauge.render.pages.loop.check import layer_texts, layers_heading, sentence
 
 BROKEN = "broken-model"
@@ -32,15 +33,15 @@ class Finding:
     key: str
     line: int
     text: str
-    """One line."""
+    """One line, in English, as the details are."""
     details: tuple[str, ...] = ()
     is_error: bool = False
     """It could not be checked, which is not the same as being over a limit."""
 
     @property
-    def whole(self) -> str:
-        """Return the text and the details, each on a line."""
-        return "\n".join((self.text, *self.details))
+    def lines(self) -> tuple[str, ...]:
+        """Return what a person reads: whose it is and what is wrong, then the details."""
+        return f"{one_line(self.model)}: {translated(self.text)}", *map(translated, self.details)
 
 
 def findings_of(report: CheckReport) -> Iterator[Finding]:
@@ -51,7 +52,7 @@ def findings_of(report: CheckReport) -> Iterator[Finding]:
                 model=model.name,
                 key=BROKEN,
                 line=model.line,
-                text=f"{model.name}: {one_line(model.error)}",
+                text=one_line(model.error),
                 details=(f"try: {model.hint}",) if model.hint else (),
                 is_error=True,
             )
@@ -61,7 +62,7 @@ def findings_of(report: CheckReport) -> Iterator[Finding]:
                     model=model.name,
                     key=limit.key,
                     line=limit.line,
-                    text=f"{model.name}: {one_line(sentence(limit))}",
+                    text=one_line(sentence(limit)),
                     details=tuple(details_of(limit)),
                     is_error=limit.outcome is Outcome.ERROR,
                 )

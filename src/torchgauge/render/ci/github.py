@@ -6,6 +6,7 @@ Source: docs.github.com, "Workflow commands for GitHub Actions", setting an erro
 from __future__ import annotations
 
 from torchgauge.facts.loop.check import CheckReport, Outcome
+from torchgauge.language import translated
 from torchgauge.render.ci.findings import findings_of, one_line
 from torchgauge.render.pages.loop.check import headline, sentence
 
@@ -13,16 +14,16 @@ from torchgauge.render.pages.loop.check import headline, sentence
 def render(report: CheckReport) -> str:
     """Return a command for each thing that is wrong, after plain lines for the log."""
     lines = [
-        f"{limit.outcome}  {one_line(f'{model.name}: {sentence(limit)}')}"
+        f"{limit.outcome}  {one_line(model.name)}: {translated(one_line(sentence(limit)))}"
         for model in report.models
         for limit in model.limits
         if limit.outcome is Outcome.OK
     ]
     for finding in findings_of(report):
-        title = f"torchgauge: {finding.model}: {finding.key}"
+        title = ": ".join(("torchgauge", finding.model, finding.key))
         place = f"file={_property(report.config)},line={finding.line},title={_property(title)}"
-        lines.append(f"::error {place}::{_data(finding.whole)}")
-    return "\n".join((*lines, f"torchgauge: {headline(report)}"))
+        lines.append(f"::error {place}::{_data(chr(10).join(finding.lines))}")
+    return "\n".join((*lines, f"torchgauge: {translated(headline(report))}"))
 
 
 def _data(text: str) -> str:

@@ -20,7 +20,7 @@ def render(report: CheckReport) -> str:
 
 def _entry(report: CheckReport, finding: Finding) -> dict[str, object]:
     return {
-        "description": " ".join((finding.text, *finding.details)),
+        "description": " ".join(finding.lines),
         "check_name": f"torchgauge.{finding.key}",
         "fingerprint": fingerprint(report, finding),
         "severity": "blocker" if finding.is_error else "major",

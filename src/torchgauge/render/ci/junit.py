@@ -9,6 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from torchgauge.facts.loop.check import CheckReport, LimitCheck, ModelCheck, Outcome
+from torchgauge.language import translated
 from torchgauge.render.ci.findings import details_of, one_line
 from torchgauge.render.pages.loop.check import name_of, sentence
 
@@ -28,14 +29,15 @@ def _suite(report: CheckReport, model: ModelCheck) -> ET.Element:
     suite = ET.Element("testsuite", name=one_line(model.name), file=one_line(report.config))
     if model.error:
         case = _case(model, "analysis")
-        text = model.error + (f"\ntry: {model.hint}" if model.hint else "")
-        _add(case, "error", one_line(model.error), text)
+        message = translated(one_line(model.error))
+        text = "\n".join((model.error, *([translated(f"try: {model.hint}")] if model.hint else [])))
+        _add(case, "error", message, text)
         suite.append(case)
     for limit in model.limits:
         case = _case(model, name_of(limit))
         if limit.outcome is not Outcome.OK:
             kind = "failure" if limit.outcome is Outcome.OVER else "error"
-            _add(case, kind, one_line(sentence(limit)), _text(report, limit))
+            _add(case, kind, translated(one_line(sentence(limit))), _text(report, limit))
         suite.append(case)
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
@@ -55,4 +57,4 @@ def _add(case: ET.Element, kind: str, message: str, text: str) -> None:
 
 def _text(report: CheckReport, limit: LimitCheck) -> str:
     place = f"{report.config}:{limit.line}"
-    return "\n".join((sentence(limit), *details_of(limit), place))
+    return "\n".join((*map(translated, (sentence(limit), *details_of(limit))), place))

@@ -9,6 +9,7 @@ import json
 from urllib.parse import quote
 
 from torchgauge.facts.loop.check import CheckReport
+from torchgauge.language import translated
 from torchgauge.render.ci.findings import DESCRIPTIONS, Finding, findings_of
 from torchgauge.render.ci.gitlab import fingerprint
 
@@ -19,7 +20,10 @@ _SCHEMA = (
 
 def render(report: CheckReport) -> str:
     """Return the log of one run, with a result for each thing that is wrong."""
-    rules = [{"id": key, "shortDescription": {"text": text}} for key, text in DESCRIPTIONS.items()]
+    rules = [
+        {"id": key, "shortDescription": {"text": translated(text)}}
+        for key, text in DESCRIPTIONS.items()
+    ]
     order = list(DESCRIPTIONS)
     driver = {"name": "torchgauge", "version": report.tool_version, "rules": rules}
     results = [_result(report, item, order.index(item.key)) for item in findings_of(report)]
@@ -40,7 +44,7 @@ def _result(report: CheckReport, finding: Finding, rule: int) -> dict[str, objec
         "ruleId": finding.key,
         "ruleIndex": rule,
         "level": "error",
-        "message": {"text": finding.whole},
+        "message": {"text": "\n".join(finding.lines)},
         "locations": [{"physicalLocation": place}],
         "partialFingerprints": {"torchgauge/v1": fingerprint(report, finding)},
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from torchgauge.language import translated
+from torchgauge.language import joined, translated
 from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
@@ -95,13 +95,13 @@ class _Writer:
             block = shown.pop(0)
             if isinstance(block, Table) and len(block.rows) > MOST_OPEN_ROWS:
                 legend = [shown.pop(0)] if shown and _is_legend(shown[0]) else []
-                names = ", ".join(column.title for column in block.columns)
+                names = joined(column.title for column in block.columns)
                 head = translated(f"{block.heading or 'Table'}, {len(block.rows):,} rows")
                 yield from self._folded(head, names, [block, *legend])
             else:
                 yield from _block(block)
         if more:
-            names = ", ".join(_heading(block).lower() for block in more if _heading(block))
+            names = joined(_heading(block).lower() for block in more if _heading(block))
             yield from self._folded(translated("More"), names, more)
         yield "</div>"
 

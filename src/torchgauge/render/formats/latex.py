@@ -94,7 +94,10 @@ def problem_lines(block: Problem) -> Iterator[str]:
     """Yield a problem line by line, for formats that have nothing else for it."""
     yield f"{block.kind} {block.heading}".strip() + (f": {block.text}" if block.text else "")
     yield from (f"{label}: {text}" for label, text in block.entries)
-    yield from (translated(f"run: {command}") for command in block.commands)
+    if block.are_python:
+        yield from block.commands
+    else:
+        yield from (translated(f"run: {command}") for command in block.commands)
     yield from (translated(f"or run: {command}") for command in block.alternative)
 
 

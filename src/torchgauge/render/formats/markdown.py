@@ -115,4 +115,5 @@ def _problem(block: Problem) -> Iterator[str]:
     for heading, commands in (("", block.commands), (f"\n{translated('or')}\n", block.alternative)):
         if commands:
             yield heading
-            yield "\n".join(["```sh", *commands, "```"])
+            fence = "```python" if block.are_python else "```sh"
+            yield "\n".join([fence, *commands, "```"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from torchgauge.errors import UsageError
-from torchgauge.language import ENGLISH, spoken, translated
+from torchgauge.language import ENGLISH, joined, spoken, translated
 from torchgauge.render.formats.text_table import ASCII, UNICODE, TextTable
 from torchgauge.render.layout import one_line, pad, to_ascii, wrap
 from torchgauge.render.line import chart_lines
@@ -150,7 +150,7 @@ class _Writer:
             yield from (self._row(f" {line}".rstrip(), row.weight) for line in lines)
         yield rule
         if table.left_out:
-            text = f"left out at {self._table_width} columns: {', '.join(table.left_out)}"
+            text = f"left out at {self._table_width} columns: {joined(table.left_out)}"
             for line in self._wrap((translated(text),), first=" ", indent="   "):
                 yield self._style(line, _DIM)
 
@@ -186,7 +186,8 @@ class _Writer:
             first = pad(f"   {'' if label == before else label}", 10)
             before = label
             yield from self._wrap((text,), first=first, indent=" " * 10)
-        yield from (f"   $ {command}" for command in block.commands)
+        prompt = "" if block.are_python else "$ "
+        yield from (f"   {prompt}{command}" for command in block.commands)
         yield from (f"   {translated('or')} $ {command}" for command in block.alternative)
 
     def _wrap(self, segments: Sequence[str], *, first: str, indent: str) -> Iterator[str]:

@@ -60,7 +60,8 @@ _SHARED = frozenset((
 ))  # fmt: skip
 _KEYED = (dict, OrderedDict, defaultdict, weakref.WeakKeyDictionary, WeakTensorKeyDictionary)
 """Dictionaries whose keys may be tensors and modules, or their identities."""
-_DICTIONARIES = (dict, OrderedDict)
+_EMPTY = frozenset((dict, OrderedDict, set))
+"""Containers that are made anew where they hold nothing."""
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a copy must not have: it runs the original code, not a compiled one."""
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -97,6 +98,11 @@ class ModelCopy(ObjectCopies):
         """Return the parameters that the model reaches but has not registered."""
         known = set(map(id, tensors_of(self.root).parameters))
         return [p for p in self._parameters if id(p) not in known and not is_lazy(p)]
+
+    @property
+    def has_lazy(self) -> bool:
+        """Return whether a tensor of the model has no shape yet."""
+        return any(map(is_lazy, {type(tensor): tensor for tensor in self.tensors}.values()))
 
     def value(self, original: Any) -> Any:
         """Return the copy of any value: containers are copied, tensors and modules replaced."""
@@ -165,16 +171,18 @@ class ModelCopy(ObjectCopies):
             self.leaves.append((original, copied))
         return copied
 
-    def _parameter(self, original: nn.Parameter) -> torch.Tensor:
+    def _parameter(self, original: nn.Parameter) -> nn.Parameter:
         """Return the copy of a parameter that is numbers and nothing else."""
-        data = self._convert(original)
-        copied = torch.Tensor._make_subclass(nn.Parameter, data, original.requires_grad)
+        needs_gradient = original.requires_grad
+        copied: Any = torch.Tensor._make_subclass(
+            nn.Parameter, self._convert(original), needs_gradient
+        )
         self.stand_for(original, copied)
         self.tensors.append(copied)
         self._parameters.append(copied)
-        if original.requires_grad:
+        if needs_gradient:
             self.leaves.append((original, copied))
-        return copied
+        return copied  # type: ignore[no-any-return]
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
         """Convert the data of a tensor, cast as the tensor is."""
@@ -298,16 +306,18 @@ class ModelCopy(ObjectCopies):
         is_composed = has_composed_state(original)
         for name, value in own_attributes(original).items():
             kind = type(value)
-            if name in restored or (is_composed and name.startswith(COMPOSED_STATE)):
+            if restored and name in restored:
+                continue
+            if is_composed and name.startswith(COMPOSED_STATE):
                 continue
             if kind in _SHARED:
                 state[name] = value
+            elif kind in _EMPTY and not value and not restored:
+                state[name] = kind()
             elif name in ("_parameters", "_buffers") and (restored or FLAT in value):
                 state[name] = self._own(original, name, restored)
             elif name in _HOOKS:
                 state[name] = self._hooks(value)
-            elif kind in _DICTIONARIES and not value:
-                state[name] = kind()
             elif name == "_parameters":
                 state[name] = self._held(value)
             else:

@@ -100,9 +100,6 @@ def holds_quantized(root: nn.Module, modules: Iterable[ModuleInfo]) -> bool:
 
 def lazy_names(root: nn.Module) -> frozenset[str]:
     """Return the names of parameters that have no shape yet."""
-    one_of_each = {type(tensor): tensor for held in tensors_of(root) for tensor in held}
-    if not any(map(is_lazy, one_of_each.values())):
-        return frozenset()
     return frozenset(
         f"{path}.{name}" if path else name
         for path, module, shared in walk(root)
@@ -216,18 +213,19 @@ class _Owners:
 
     def _plain_info(self, name: str, tensor: torch.Tensor, *, is_lazy: bool) -> ParameterInfo:
         """Return what a parameter is that nothing is attached to."""
-        storage, span, numel = tensor.untyped_storage(), span_of(tensor), tensor.numel()
-        key = storage_key(storage)
-        shared_with = self._names.setdefault((key, span, numel, tensor.dtype), name)
+        storage, span, dtype = tensor.untyped_storage(), span_of(tensor), tensor.dtype
+        key, shape = storage_key(storage), tensor.shape
+        numel = shape.numel()
+        shared_with = self._names.setdefault((key, span, numel, dtype), name)
         if key in self._storages or span != (0, storage.nbytes()) or not tensor.is_contiguous():
             self.are_apart = False
         self._storages.add(key)
         return ParameterInfo(
             name=name,
-            shape=tuple(tensor.shape),
-            dtype=dtype_name(tensor.dtype),
+            shape=tuple(shape),
+            dtype=dtype_name(dtype),
             numel=numel,
-            stored_bytes=min(numel * tensor.element_size(), span[1] - span[0]),
+            stored_bytes=min(numel * dtype.itemsize, span[1] - span[0]),
             trainable=tensor.requires_grad,
             is_buffer=False,
             shared_with=None if shared_with == name else shared_with,

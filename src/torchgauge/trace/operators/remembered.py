@@ -17,7 +17,11 @@ import torch
 from torchgauge.trace.operators.op_facts import OpFacts
 from torchgauge.trace.operators.repeated import Layer
 from torchgauge.trace.shapes.rule import META, Args, Kwargs
-from torchgauge.trace.torch_internals.dispatch_state import dispatch_keys, dispatch_state
+from torchgauge.trace.torch_internals.dispatch_state import (
+    dispatch_keys,
+    dispatch_keys_now,
+    dispatch_state,
+)
 from torchgauge.trace.torch_internals.modes import function_mode_count
 from torchgauge.trace.torch_internals.tensors import storage_key
 
@@ -72,20 +76,26 @@ class Remembered:
     def layer_key(
         self, layer: Layer, args: Args, held: list[Any], storages: list[int]
     ) -> tuple[Any, ...] | None:
-        """Return all that decides what a layer does, ``None`` where it cannot be told.
+        """Return all that decides what a layer of plain operators does, ``None`` as for ``key``.
 
         ``held`` is what it keeps; ``storages`` as for ``key``.
         """
-        key: list[Any] = [layer.kind, layer.names, layer.functions, len(args), *dispatch_state()]
+        key: list[Any] = [
+            layer.kind, layer.names, layer.functions, len(args), torch.is_grad_enabled(),
+            *dispatch_keys_now(),
+        ]  # fmt: skip
         if not (_note(args, key, storages) and _note(held, key, storages)):
             return None
         return tuple(key)
 
     def gradient_key(self, gradient: torch.Tensor, storages: list[int]) -> tuple[Any, ...] | None:
-        """Return all that decides what a backward node makes of a gradient; as for ``key``."""
-        key: list[Any] = [*dispatch_state()]
-        if function_mode_count() or type(gradient) is not torch.Tensor:
+        """Return all that decides what a node of plain operators makes of a gradient.
+
+        As for ``key``; gradients are off.
+        """
+        if function_mode_count() or type(gradient) is not _TENSOR:
             return None
+        key: list[Any] = [*dispatch_keys_now()]
         return tuple(key) if _note_tensor(gradient, key, storages) else None
 
     def known(self, key: tuple[Any, ...]) -> Any:

@@ -113,6 +113,8 @@ class ModuleCalls(Recording):
         self, path: str, names: tuple[str, ...], args: Args, kwargs: Mapping[str, Any]
     ) -> OpenCall:
         with self.threads.lock:
+            if self._sums:
+                self.note_sums()
             stack = self.stack
             call = OpenCall(
                 len(self.calls),

@@ -159,6 +159,8 @@ class Recorder(TrainedLayers, DispatchMode):
         try:
             if self._product is not None:
                 self._note_kept_number()
+            if self._sums:
+                self.note_sums(args[1] if self._is_of_same_node(func) else None)
             if self._takes_plain and not kwargs:
                 output = self._run_plain(func, args)
                 if output is not NotImplemented:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -99,6 +99,20 @@ class OpenCall:
     end_event: int = 0
 
 
+class GradientSum(NamedTuple):
+    """A gradient that is added in place to the one that the engine holds for a leaf."""
+
+    facts: OpFacts
+    held: int
+    """The storage of the gradient that is held."""
+    gradient: torch.Tensor
+    spec: TensorSpec
+    """What both look like."""
+    call: int
+    node: int
+    """The number of the backward node that returned the gradient."""
+
+
 class Recording:
     """The operators, storages and module calls of one run.
 
@@ -118,6 +132,8 @@ class Recording:
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
         self._ops: list[tuple[Any, ...]] = []
+        self._sums: list[GradientSum] = []
+        """What the engine would have summed by now, noted before anything else is."""
         self._keep_ops = keep_ops
         self._is_cpu = device == "cpu"
 
@@ -157,6 +173,27 @@ class Recording:
             self.storages.check_limit()
         return writes
 
+    def note_sums(self, last: torch.Tensor | None = None) -> None:
+        """Note the sums of gradients that were left to be noted, and let go of what they added.
+
+        The engine adds when a node is done and has let go of what it kept. All that a node returned
+        is let go of in order: with a ``last`` gradient, before that one.
+        """
+        waiting, self._sums = self._sums, []
+        gradients = list(map(self._note_sum, waiting))
+        waiting.clear()
+        self.storages.let_go(gradients, before=last)
+
+    def _note_sum(self, added: GradientSum) -> torch.Tensor:
+        """Note one sum; return what was added."""
+        facts, held, gradient, spec, call, _ = added
+        reads = (held, self.storages.index_of(gradient, call))
+        self._ops.append(
+            (facts, (spec, spec), (), (spec,), call, Phase.BACKWARD, False, reads, (held,), ())
+        )
+        self.storages.op += 1
+        return gradient
+
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):
             if is_irregular(value):
@@ -176,7 +213,7 @@ class Recording:
 
     def op_records(self) -> tuple[OpRecord, ...]:
         """Return the ops in order."""
-        return tuple(
+        return tuple([
             OpRecord(
                 index=index,
                 name=facts.name,
@@ -194,7 +231,7 @@ class Recording:
             for index, (
                 facts, args, kwargs, outputs, call, phase, recompute, reads, writes, layouts,
             ) in enumerate(self._ops)
-        )  # fmt: skip
+        ])  # fmt: skip
 
     def call_records(self) -> tuple[ModuleCall, ...]:
         """Return the module calls in order of entry."""

@@ -20,13 +20,15 @@ from torchgauge.trace.record.kept_numbers import saved_factor
 from torchgauge.trace.record.module_calls import ModuleCalls
 from torchgauge.trace.record.recording import OpenCall
 from torchgauge.trace.shapes.rule import META, Args, Kwargs
-from torchgauge.trace.torch_internals.autograd import current_autograd_node
+from torchgauge.trace.torch_internals.autograd import current_autograd_node, node_sequence_nr
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
 KnownLayer: TypeAlias = tuple[tuple[Step, ...], Made, tuple[int, ...]]
 """What a layer did, what it returned, and the places that this was made from."""
+Leaf: TypeAlias = tuple[int, int]
+"""A backward, and the number of the storage of a leaf that it computes a gradient for."""
 
 
 class ShortWays(ModuleCalls):
@@ -46,6 +48,10 @@ class ShortWays(ModuleCalls):
         """What to note of operators that were run before, and their answers."""
         self._layers: dict[tuple[Any, ...], KnownLayer | None] = {}
         """What layers did; ``None`` where that stands for no other call."""
+        self._leaves: dict[int, Leaf] = {}
+        """By number of a gradient's storage, the leaf that the gradient is for."""
+        self._held: dict[Leaf, tuple[int, int, TensorSpec]] = {}
+        """The gradients to which the engine has added in place: key and number of the storage."""
 
     def _run(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Run and note any operator."""
@@ -215,7 +221,7 @@ class ShortWays(ModuleCalls):
                 return NotImplemented
             keys.append(storage_key(value.untyped_storage()))
         old, new = args
-        reads = list(map(self.storages.live.get, keys))
+        reads: list[Any] = list(map(self.storages.live.get, keys))
         if (
             None in reads
             or simulation.values.holds_any(keys)
@@ -230,8 +236,16 @@ class ShortWays(ModuleCalls):
         facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)
         output = old if is_in_place else torch.empty(old.shape, dtype=old.dtype, device=META)
         spec = self.specs.of_dense(old)
+        held, added = reads
+        if is_in_place and added in self._leaves:
+            self._held[self._leaves[added]] = keys[0], held, spec
         self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
         return output
+
+    def _is_of_same_node(self, func: Any) -> bool:
+        """Return whether the engine sums what the node returned whose other sums wait."""
+        node = current_autograd_node()
+        return func is SUM and node is not None and node_sequence_nr(node) == self._sums[0].node
 
     def _note_plain(
         self,

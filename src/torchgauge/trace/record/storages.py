@@ -49,6 +49,8 @@ class StorageTracker:
         self._roles: dict[int, Role] = {}
         self._labels: dict[int, str] = {}
         self._host: set[int] = set()
+        self._let_go: dict[int, list[torch.Tensor]] = {}
+        """Tensors that are let go of as soon as a storage is."""
 
     @property
     def count(self) -> int:
@@ -154,7 +156,7 @@ class StorageTracker:
         """Return one record per storage, in order of appearance."""
         temporary = Role.TEMPORARY
         roles, labels = self._roles, self._labels
-        return tuple(
+        return tuple([
             StorageRecord(
                 index=index,
                 nbytes=nbytes,
@@ -166,14 +168,25 @@ class StorageTracker:
                 code=self._code.get(index, ""),
             )
             for index, (nbytes, op, call) in enumerate(self._facts)
-        )
+        ])  # fmt: skip
 
     def event_records(self) -> tuple[StorageEvent, ...]:
         """Return the births and deaths in order."""
-        return tuple(
+        return tuple([
             StorageEvent(storage=storage, is_free=is_free, op=op)
             for storage, is_free, op in self.events
-        )
+        ])  # fmt: skip
+
+    def let_go(self, tensors: list[torch.Tensor], before: torch.Tensor | None = None) -> None:
+        """Let go of tensors in order, where ``before`` is given just before that one is freed."""
+        for waiting in list(self._let_go.values()):
+            _drop(waiting)
+        self._let_go.clear()
+        index = None if before is None else self.live.get(storage_key(before.untyped_storage()))
+        if index is None:
+            _drop(tensors)
+        else:
+            self._let_go[index] = tensors
 
     def _add(self, storage: torch.UntypedStorage, key: int, op: int, call: int) -> int:
         nbytes = storage.nbytes()
@@ -200,9 +213,18 @@ class StorageTracker:
         assert isinstance(ref, _StorageRef)
         if self._refs.get(ref.key) is not ref:
             return
+        if ref.index in self._let_go:
+            _drop(self._let_go.pop(ref.index))
         del self._refs[ref.key], self.live[ref.key]
         if self._stand_ins.get(ref.index):
             self._stand_ins[ref.index] -= 1
             return
         self._live_bytes -= self._facts[ref.index][0]
         self.events.append((ref.index, True, self.op))
+
+
+def _drop(tensors: list[torch.Tensor]) -> None:
+    """Let go of the tensors in a list, the first one first."""
+    tensors.reverse()
+    while tensors:
+        tensors.pop()

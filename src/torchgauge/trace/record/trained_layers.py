@@ -21,18 +21,28 @@ from torchgauge.trace.operators.nodes import (
     nodes_in_order,
     nodes_of,
 )
+from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.operators.remembered import Made, made_as
 from torchgauge.trace.operators.repeated import Layer
 from torchgauge.trace.python.python_calls import Counting
-from torchgauge.trace.record.recording import OpenCall
+from torchgauge.trace.record.in_place import SUM_IN_PLACE
+from torchgauge.trace.record.recording import GradientSum, OpenCall
 from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
-from torchgauge.trace.shapes.rule import Args
-from torchgauge.trace.torch_internals.autograd import graph_task, saves_through_hooks, stand_in
+from torchgauge.trace.shapes.rule import META, Args
+from torchgauge.trace.torch_internals.autograd import (
+    current_autograd_node,
+    graph_task,
+    node_sequence_nr,
+    saves_through_hooks,
+    stand_in,
+)
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
+from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
 _TENSORS = (torch.Tensor, nn.Parameter)
 _UNKNOWN: Any = object()
+_ADDED = facts_of(SUM_IN_PLACE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +80,7 @@ class _Stand(NamedTuple):
         call, nodes = self.call, self.call.trained.nodes
         if self.position < len(nodes) - 1:
             shape, dtype = nodes[self.position].made
-            return torch.empty(shape, dtype=dtype, device="meta")
+            return torch.empty(shape, dtype=dtype, device=META)
         output: torch.Tensor = made_as(call.trained.forward[1])
         call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
         return output
@@ -145,6 +155,15 @@ class TrainedLayers(ShortWays):
         self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
     ) -> Sequence[torch.Tensor | None]:
         """Run a backward node, or note what it did with an equal gradient."""
+        if self._sums:
+            self.note_sums()
+        answers, is_noted = self._answers(one, index, saved, gradient)
+        return self._without_sums(one, one.trained.nodes[index], answers, may_sum=is_noted)
+
+    def _answers(
+        self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
+    ) -> tuple[list[torch.Tensor | None], bool]:
+        """Return the gradients of a backward node, and whether it was noted without running."""
         simulation, node = self.simulation, one.trained.nodes[index]
         assert simulation is not None
         is_usual = self.phase is Phase.BACKWARD and not (
@@ -157,19 +176,19 @@ class TrainedLayers(ShortWays):
         key = simulation.remembered.gradient_key(gradient, keys) if is_usual else None
         place = self.storages.live.get(keys[0]) if keys else None
         if key is None or place is None or place in one.storages or not is_alone():
-            return self._run_real_node(one, index, saved, gradient)
+            return self._run_real_node(one, index, saved, gradient), False
         if simulation.values.holds_any(keys):
-            return self._run_real_node(one, index, saved, gradient)
+            return self._run_real_node(one, index, saved, gradient), False
         key = (graph_task(), *key)
         if key not in node.known:
-            return self._run_new_node(key, one, index, saved, gradient, place)
+            return self._run_new_node(key, one, index, saved, gradient, place), False
         known = node.known[key]
         if known is None:
-            return self._run_real_node(one, index, saved, gradient)
+            return self._run_real_node(one, index, saved, gradient), False
         with without_dispatch():
             answers = known.answers(gradient)
         self._note_node(known, answers, one.call.index, [*one.storages, place])
-        return answers
+        return answers, True
 
     def _run_new_node(
         self,
@@ -179,7 +198,7 @@ class TrainedLayers(ShortWays):
         saved: Sequence[torch.Tensor],
         gradient: torch.Tensor,
         place: int,
-    ) -> Sequence[torch.Tensor | None]:
+    ) -> list[torch.Tensor | None]:
         """Run a node, and keep what it did where that may stand for another time."""
         tracker = self.storages
         first_op, first_event = len(self._ops), len(tracker.events)
@@ -194,7 +213,7 @@ class TrainedLayers(ShortWays):
 
     def _run_real_node(
         self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
-    ) -> Sequence[torch.Tensor | None]:
+    ) -> list[torch.Tensor | None]:
         """Run the node that a stand-in stands for: of the layer's forward, made again unseen."""
         node, held = one.trained.nodes[index], one.layer.values()
         self.gave_up |= held is None or _identities(held) != one.held
@@ -228,10 +247,41 @@ class TrainedLayers(ShortWays):
                     places.append(tracker.index_of(made, call))
             self._ops.append(
                 (step.facts, step.noted, (), step.specs, call, Phase.BACKWARD, False,
-                 tuple([places[place] for place in step.reads]),
-                 tuple([places[place] for place in step.writes]), step.layouts)
+                 tuple(map(places.__getitem__, step.reads)),
+                 tuple(map(places.__getitem__, step.writes)), step.layouts)
             )  # fmt: skip
             tracker.op += 1
+
+    def _without_sums(
+        self, one: _Call, node: Node, answers: list[torch.Tensor | None], *, may_sum: bool
+    ) -> list[torch.Tensor | None]:
+        """Keep gradients of leaves from the engine where it would add them in place.
+
+        It has done so before with the gradient that it holds, to which nobody else refers.
+        """
+        live, first = self.storages.live, len(one.trained.arguments)
+        for position, edge in enumerate(node.edges):
+            if edge is not None and edge < first:  # the engine sums in order
+                break
+            gradient = None if edge is None else answers[position]
+            if edge is None or gradient is None:
+                continue
+            leaf = (graph_task(), one.storages[edge])
+            held, number, spec = self._held.get(leaf, (0, -1, None))
+            if (
+                may_sum
+                and spec is self.specs.of_dense(gradient)
+                and gradient.is_contiguous()
+                and live.get(held) == number
+            ):
+                made_by = node_sequence_nr(current_autograd_node())
+                add = GradientSum(_ADDED, number, gradient, spec, one.call.index, made_by)
+                self._sums.append(add)
+                answers[position] = None
+            else:
+                place = live.get(storage_key(gradient.untyped_storage()), -1)
+                self._leaves[place] = leaf
+        return answers
 
 
 def _examined(

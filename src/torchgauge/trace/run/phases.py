@@ -107,6 +107,7 @@ class Phases:
                 roles.mark_saved(before)
                 self._start(Phase.BACKWARD)
                 trainer.backward(loss)
+                recorder.note_sums()
                 roles.mark_gradients(root)
                 for optimizer in hooks.optimizers:
                     roles.mark_optimizer(optimizer)

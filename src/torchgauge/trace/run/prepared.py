@@ -46,7 +46,7 @@ class Prepared:
         self.root = root = self.copy.root
         context.warnings += self.copy.notes
         context.assumptions += self.copy.assumptions
-        self.lazy = lazy_names(root)
+        self.lazy = lazy_names(root) if self.copy.has_lazy else frozenset[str]()
         """Paths of the parameters that get their shapes in the forward."""
         _set_mode(root, training=context.scenario.is_training)
         self.padded = keep_padding(root) if context.is_simulated else frozenset[str]()
@@ -115,4 +115,10 @@ def _set_mode(root: nn.Module, *, training: bool) -> None:
         raise UsageError(
             "a module of the model contains itself, so train() and eval() never end",
             hint="keep a link to a parent out of the modules: self.parent = [parent]",
+        ) from error
+    except Exception as error:  # the model's own ``train``
+        said = next(iter(str(error).splitlines()), "")
+        raise UsageError(
+            f"the model's own train({training}) fails: {type(error).__name__}: {said}",
+            hint=f"analyse it with mode={'inference' if training else 'training'!r}",
         ) from error

@@ -6,34 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-)
+from torch.utils.checkpoint import checkpoint
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.checkpointing import Checkpointing, Place
-
-_Contexts: TypeAlias = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
-
-_PRODUCTS = ("mm", "addmm", "linear")
-"""Of these, every second output is kept and every other computed again."""
-_KEPT = (
-    "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_flash_attention_for_cpu", "max",
-)  # fmt: skip
-"""Their outputs are all kept.
-
-Source: ``_op_sac_save_list`` and the policy of the option ``op`` in torchtitan's
-``torchtitan/distributed/activation_checkpoint.py`` and ``models/llama3/infra/parallelize.py``
-(2025); ``addmm`` stands for a product with a bias, which torchtitan's models do not have, and the
-CPU's attention for the GPU's."""
+from torchgauge.facts.checkpointing import Checkpointing, KeptOperator, Place
+from torchgauge.trace.step.selective import (
+    Contexts,
+    check_kept,
+    keeping,
+    keeping_what_is_expensive,
+)
 
 
 def checkpoint_blocks(root: nn.Module, kind: Checkpointing, places: tuple[Place, ...] = ()) -> int:
@@ -44,9 +30,9 @@ def checkpoint_blocks(root: nn.Module, kind: Checkpointing, places: tuple[Place,
     Of ``places`` only whole modules are meant; ``checkpoint_stretches`` takes the rest.
     """
     if places:
-        blocks = [(root.get_submodule(place.path)) for place in places if not place.is_stretch]
-        for block in dict.fromkeys(blocks):
-            block.__dict__["forward"] = Recomputed(block.forward, kind, (block,))
+        whole = {root.get_submodule(p.path): p for p in reversed(places) if not p.is_stretch}
+        for block, place in whole.items():
+            block.__dict__["forward"] = Recomputed(block.forward, kind, (block,), place.kept)
         return len(places)
     run = _RUNS[kind]
     count = 0
@@ -75,7 +61,8 @@ def check_places(root: nn.Module, places: tuple[Place, ...]) -> None:
     """Check that a model has what is to be checkpointed.
 
     Raises:
-        ScenarioError: it has not, or two stretches share a module.
+        ScenarioError: it has not, two stretches share a module, or what is to be kept is no
+            operator whose output can be.
     """
     taken: dict[str, int] = {}
     for place in sorted(places):
@@ -86,6 +73,7 @@ def check_places(root: nn.Module, places: tuple[Place, ...]) -> None:
                 f"checkpointed: the model has no module {place.path!r}",
                 hint="write a path that torchgauge summary lists",
             ) from None
+        check_kept(place)
         if not place.is_stretch:
             continue
         if not isinstance(module, nn.Sequential) or len(module) < place.end:
@@ -104,15 +92,21 @@ def check_places(root: nn.Module, places: tuple[Place, ...]) -> None:
 class Recomputed:
     """A forward that is computed again in the backward. A deep copy belongs to the copied module.
 
-    The statistics of batch norms are updated by the first of the two forwards alone.
+    The statistics of batch norms are updated by the first of the two forwards alone. The outputs of
+    the operators ``kept`` are not computed again.
     """
 
     def __init__(
-        self, forward: Callable[..., Any], kind: Checkpointing, modules: tuple[nn.Module, ...]
+        self,
+        forward: Callable[..., Any],
+        kind: Checkpointing,
+        modules: tuple[nn.Module, ...],
+        kept: tuple[KeptOperator, ...] = (),
     ) -> None:
         self.forward = forward
         self.kind = kind
         self.modules = modules
+        self.kept = kept
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the forward under ``torch.utils.checkpoint``."""
@@ -120,9 +114,18 @@ class Recomputed:
             return _reentrant(self.forward, *args, **kwargs)
         norms = list(_norms_of(self.modules))
         options: dict[str, Any] = {}
-        if norms or self.kind is Checkpointing.SELECTIVE:
-            options["context_fn"] = partial(_contexts_of, self.kind, norms)
+        if norms or self.kept or self.kind is Checkpointing.SELECTIVE:
+            options["context_fn"] = partial(self._contexts, norms)
         return checkpoint(self.forward, *args, use_reentrant=False, **options, **kwargs)
+
+    def _contexts(self, norms: list[_BatchNorm]) -> Contexts:
+        contexts: Contexts = nullcontext(), nullcontext()
+        if self.kept:
+            contexts = keeping(self.kept)
+        elif self.kind is Checkpointing.SELECTIVE:
+            contexts = keeping_what_is_expensive()
+        first, again = contexts
+        return first, _statistics_kept(norms, again) if norms else again
 
 
 class Stretches:
@@ -139,7 +142,8 @@ class Stretches:
         for place in self.places:
             input = _in_turn(layers[position : place.first], input)
             stretch = tuple(layers[place.first : place.end])
-            input = Recomputed(partial(_in_turn, stretch), self.kind, stretch)(input)
+            run = Recomputed(partial(_in_turn, stretch), self.kind, stretch, place.kept)
+            input = run(input)
             position = place.end
         return _in_turn(layers[position:], input)
 
@@ -156,11 +160,6 @@ def _norms_of(modules: Iterable[nn.Module]) -> Iterator[_BatchNorm]:
         for part in module.modules():
             if isinstance(part, _BatchNorm) and part.training and part.track_running_stats:
                 yield part
-
-
-def _contexts_of(kind: Checkpointing, norms: list[_BatchNorm]) -> _Contexts:
-    first, again = _contexts() if kind is Checkpointing.SELECTIVE else (nullcontext(),) * 2
-    return first, _statistics_kept(norms, again)
 
 
 @contextmanager
@@ -195,38 +194,11 @@ def _reentrant(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return checkpoint(partial(forward, **kwargs), *args, use_reentrant=True)
 
 
-def _contexts() -> _Contexts:
-    """Return the contexts of one block's forward and of its recomputation."""
-    contexts: _Contexts = create_selective_checkpoint_contexts(_Policy())
-    return contexts
-
-
-class _Policy:
-    """Keep what is expensive to compute again, but of matrix products only every second."""
-
-    def __init__(self) -> None:
-        self._products = 0
-
-    def __call__(self, context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-        if operator in _PRODUCT_OPERATORS:
-            self._products += 1
-            is_kept = self._products % 2 == 1
-        else:
-            is_kept = operator in _KEPT_OPERATORS
-        return CheckpointPolicy.MUST_SAVE if is_kept else CheckpointPolicy.PREFER_RECOMPUTE
-
-
-def _operators(names: tuple[str, ...]) -> frozenset[Any]:
-    packets = (getattr(torch.ops.aten, name, None) for name in names)
-    return frozenset(packet.default for packet in packets if packet is not None)
-
-
-_PRODUCT_OPERATORS = _operators(_PRODUCTS)
-_KEPT_OPERATORS = _operators(_KEPT)
-
 _RUNS: dict[Checkpointing, Callable[..., Any]] = {
     Checkpointing.NON_REENTRANT: partial(checkpoint, use_reentrant=False),
     Checkpointing.REENTRANT: _reentrant,
-    Checkpointing.SELECTIVE: partial(checkpoint, use_reentrant=False, context_fn=_contexts),
+    Checkpointing.SELECTIVE: partial(
+        checkpoint, use_reentrant=False, context_fn=keeping_what_is_expensive
+    ),
 }
 """How a block's forward is run, by kind."""

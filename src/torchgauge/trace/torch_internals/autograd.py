@@ -60,7 +60,8 @@ class StandIn(torch.autograd.Function):
         """Return what ``stand`` makes; ``saved`` is kept for the backward."""
         ctx.set_materialize_grads(False)
         ctx.stand = stand
-        ctx.save_for_backward(*saved)
+        if saved:
+            ctx.save_for_backward(*saved)
         return stand.made()
 
     @staticmethod

@@ -32,13 +32,20 @@ def dispatch_state() -> tuple[Any, ...]:
     function transforms (``_dispatch_tls_local_include_set`` and ``…_exclude_set``: 2.6–2.13). A
     default device is a function mode.
     """
-    state = (
-        _default_dtype(), _is_grad_enabled(), _added_keys().raw_repr(),
-        _left_out_keys().raw_repr(), *[flag() for flag in _FLAGS],
+    return (
+        _default_dtype(), _is_grad_enabled(), *[flag() for flag in _FLAGS], *dispatch_keys_now()
     )  # fmt: skip
+
+
+def dispatch_keys_now() -> tuple[Any, ...]:
+    """Return what of this thread decides where an operator goes: keys, and what autocast casts to.
+
+    Kernels chosen by settings are not told apart: views and matrix products without data have one.
+    """
+    keys = _added_keys().raw_repr(), _left_out_keys().raw_repr()
     if _autocast_is_on(_AUTOCAST_KEY):
-        return *state, *[dtype() for dtype in _autocast_dtypes]
-    return state
+        return *keys, *[dtype() for dtype in _autocast_dtypes]
+    return keys
 
 
 _default_dtype, _is_grad_enabled = torch.get_default_dtype, torch.is_grad_enabled

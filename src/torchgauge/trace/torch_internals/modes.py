@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -33,6 +35,22 @@ class DispatchMode(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the stack; what an error inside has left there first.
+
+        In 2.6 (no longer in 2.13) ``torch.utils.checkpoint`` leaves its modes when their generator
+        ends, which lives on in the frames of the error.
+        """
+        while error is not None and dispatch_modes()[-1:] != [self]:
+            clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+        super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

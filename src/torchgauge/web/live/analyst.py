@@ -199,12 +199,12 @@ class Analyst:
             self.done += 1
             self._free()
 
-    def _ended(self, worker: WorkerProcess, how: str) -> None:
+    def _ended(self, worker: WorkerProcess, status: int) -> None:
         if worker is not self._worker:
             return
         self._worker = None
         if self._running is not None:
-            self._running.fail(ended_error(how))
+            self._running.fail(ended_error(status))
         # The next one has torch imported by the time that it is asked. One that has never said
         # anything would end again.
         if worker.has_spoken and not self._is_closed:
@@ -245,7 +245,7 @@ def _listen(
     worker: WorkerProcess,
     loop: asyncio.AbstractEventLoop,
     on_message: Callable[[Message], None],
-    on_end: Callable[[WorkerProcess, str], None],
+    on_end: Callable[[WorkerProcess, int], None],
 ) -> None:
     """Hand over to the event loop what a worker says, until it ends."""
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more

@@ -26,14 +26,15 @@ from starlette.routing import Route
 
 from torchgauge.deploy.serving.failures import MethodNotAllowed, NotFound, RequestFailure
 from torchgauge.deploy.serving.http.body import PendingBytes, reading
-from torchgauge.deploy.serving.http.responses import failure_response, json_response
+from torchgauge.deploy.serving.http.responses import json_response
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import TorchGaugeError
-from torchgauge.language import current, spoken
+from torchgauge.language import spoken
 from torchgauge.web.live.analyst import Analyst, Asked
 from torchgauge.web.live.changes import read_question
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.guard import Guard
+from torchgauge.web.live.refusal import language_of, refusal
 from torchgauge.web.live.workbench import Bench, asked_job
 from torchgauge.web.live.worker import failure_data
 
@@ -101,7 +102,7 @@ async def _answered(
     pending: PendingBytes,
 ) -> Response:
     """Return the stream of what is told of a question, or why it is not taken."""
-    language = current()
+    language = language_of(request.headers)
     try:
         async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
             question = read_question(body)
@@ -109,7 +110,7 @@ async def _answered(
         bench, job = asked_job(benches, question, asks)
         asked = analyst.submit(question.client, job)
     except RequestFailure as failure:
-        return failure_response(failure)
+        return refusal(failure, language)
     except TorchGaugeError as error:
         with spoken(language):
             return json_response({"error": failure_data(error)}, 422)
@@ -136,9 +137,11 @@ async def _events(
             yield b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
 
-async def _not_found(_: Request, __: Exception) -> Response:
-    return failure_response(NotFound("there is nothing here; GET / shows the page"))
+async def _not_found(request: Request, _: Exception) -> Response:
+    failure = NotFound("there is nothing here; GET / shows the page")
+    return refusal(failure, language_of(request.headers))
 
 
 async def _wrong_method(request: Request, _: Exception) -> Response:
-    return failure_response(MethodNotAllowed(f"{request.url.path} is asked in another way"))
+    failure = MethodNotAllowed(f"{request.url.path} is asked in another way")
+    return refusal(failure, language_of(request.headers))

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from torchgauge.deploy.serving.failures import RequestFailure
-from torchgauge.deploy.serving.http.responses import failure_response
+from torchgauge.web.live.refusal import language_of, refusal
 
 TOKEN = "token"
 _LONGEST_QUERY = 2000
@@ -58,7 +58,8 @@ class Guard:
             await send(message)
 
         refused = self._refused(scope)
-        app = self._app if refused is None else failure_response(refused)
+        language = language_of(Headers(scope=scope))
+        app = self._app if refused is None else refusal(refused, language)
         await app(scope, receive, send_safely)
 
     def _refused(self, scope: Scope) -> RequestFailure | None:

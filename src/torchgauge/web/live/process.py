@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
+from torchgauge.apart import how_it_ended, why_it_ended
 from torchgauge.errors import ModelError, TorchGaugeError
 from torchgauge.request import Request
 from torchgauge.web.live.worker import Cancel, Job, Message, work
@@ -58,18 +59,14 @@ class WorkerProcess:
         """End it at once, whatever it does."""
         self._process.kill()
 
-    def end(self) -> str:
-        """Wait until it is gone and return how it ended, as a clause.
+    def end(self) -> int:
+        """Wait until it is gone and return its status as Python gives it: -9 for SIGKILL.
 
         Only for the thread that receives: the pipe is closed.
         """
         self._process.join(_END_SECONDS)
         self._connection.close()
-        code = self._process.exitcode
-        if code is not None and code < 0:
-            memory = "; the memory may be full" if code == -9 else ""
-            return f"signal {-code} ended it{memory}"
-        return f"it ended with status {code}"
+        return self._process.exitcode or 0
 
     def ask(self, request: Request, on_progress: Callable[[str], None]) -> bytes:
         """Ask and wait; for the first answers, before there is a server.
@@ -91,11 +88,10 @@ class WorkerProcess:
             on_progress(content)
 
 
-def ended_error(how: str) -> ModelError:
-    """Return the error of an analysis whose process ended."""
+def ended_error(status: int) -> ModelError:
+    """Return the error of an analysis whose process ended; another is started when it is asked."""
     return ModelError(
-        f"the process of the analysis ended: {how}",
-        hint="ask again: a new one is started; torchgauge summary shows what happens",
+        f"the process that analysed it ended: {how_it_ended(status)}", hint=why_it_ended(status)
     )
 
 

@@ -17,7 +17,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from torchgauge.deploy.serving.failures import RequestFailure
-from torchgauge.deploy.serving.http.responses import failure_response
 from torchgauge.deploy.serving.http.server import server_for
 from torchgauge.language import use
 from torchgauge.request import Request
@@ -26,6 +25,7 @@ from torchgauge.web.live.analyst import Analyst, Limits
 from torchgauge.web.live.application import SETTINGS, create_application
 from torchgauge.web.live.controls import choices
 from torchgauge.web.live.html import live_html, wanted_language
+from torchgauge.web.live.refusal import language_of, refusal
 from torchgauge.web.watch.messages import Told
 from torchgauge.web.watch.versions import Versions
 
@@ -107,7 +107,8 @@ def _streamed(versions: Versions) -> Callable[[HttpRequest], Awaitable[Response]
     async def follow(request: HttpRequest) -> Response:
         since = request.query_params.get("since", "0")
         if not since.isdecimal() or len(since) > 9:
-            return failure_response(RequestFailure("since is the number of a version, 0 for none"))
+            failure = RequestFailure("since is the number of a version, 0 for none")
+            return refusal(failure, language_of(request.headers))
         return StreamingResponse(_events(versions, int(since)), media_type="text/event-stream")
 
     return follow

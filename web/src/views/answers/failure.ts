@@ -4,7 +4,7 @@ import type { App } from "../../app";
 import { copyButton } from "../../copy";
 import { h } from "../../dom";
 import { shape } from "../../format";
-import { texts } from "../../language";
+import { told, texts } from "../../language";
 import type { Failure } from "../../types";
 import { visible } from "../../visible";
 import { phaseName } from "../../words";
@@ -18,8 +18,9 @@ export function failureCard(failure: Failure, app: App): HTMLElement {
   const layer = failure.path || t("whole");
   const inputs = failure.inputs.map((value) => `${value.name} ${value.shape ? `${shape(value.shape)} ${value.dtype ?? ""}` : value.text ?? ""}`.trim());
   const title = t("title", { layer: `${layer} (${failure.module_type})`, phase: phaseName(failure.phase) });
+  const hint = told(failure.hint, app.model.answer.chinese);
   const error = `${failure.error_type}: ${failure.error}`;
-  const text = () => [title, ...inputs.map((input) => `${t("got")}: ${input}`), error, failure.hint && `${t("hint")}: ${failure.hint}`].filter(Boolean).map((line) => visible(String(line))).join("\n");
+  const text = () => [title, ...inputs.map((input) => `${t("got")}: ${input}`), error, hint && `${t("hint")}: ${hint}`].filter(Boolean).map((line) => visible(String(line))).join("\n");
   return h(
     "div", { class: "card failed", role: "alert" },
     h("h3", {}, h("span", { class: "sign", "aria-hidden": "true" }, "✕"), h("bdi", {}, title)),
@@ -27,7 +28,7 @@ export function failureCard(failure: Failure, app: App): HTMLElement {
       "dl", {},
       ...(inputs.length ? [h("dt", {}, t("got")), h("dd", {}, ...inputs.map((input) => h("code", {}, input)))] : []),
       h("dt", {}, t("error")), h("dd", {}, h("code", { class: "error" }, error)),
-      ...(failure.hint ? [h("dt", {}, t("hint")), h("dd", {}, failure.hint)] : []),
+      ...(hint ? [h("dt", {}, t("hint")), h("dd", {}, hint)] : []),
     ),
     h(
       "p", { class: "actions" }, t("until"), " ",

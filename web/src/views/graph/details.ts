@@ -3,6 +3,7 @@
 import type { App } from "../../app";
 import { h, replace, type Child } from "../../dom";
 import { bytes, count, integer, milliseconds } from "../../format";
+import { told } from "../../language";
 import type { CostName, Part } from "../../model";
 import { valuesText } from "../../shapes";
 import type { NamedValue } from "../../types";
@@ -43,7 +44,7 @@ function failure(app: App): HTMLElement | null {
     h("strong", {}, t("failed", { path: shortened(failed.path || app.model.root.name) })),
     h("p", {}, h("code", {}, failed.error_type), ` ${failed.error}`),
     failed.inputs.length ? h("p", { class: "mono" }, valuesText(failed.inputs, null).full) : null,
-    failed.hint ? h("p", {}, `${t("hint")}: ${failed.hint}`) : null,
+    failed.hint ? h("p", {}, `${t("hint")}: ${told(failed.hint, app.model.answer.chinese)}`) : null,
   );
 }
 

@@ -59,6 +59,19 @@ def function(name: str, names: Mapping[str, Any]) -> cst.BaseExpression:
     return _written(getattr(functional, name), name, names, "functional.")
 
 
+def way_to_nn(names: Mapping[str, Any]) -> str:
+    """Return how a file reaches ``torch.nn``: ``"nn"``, ``"torch.nn"``.
+
+    Raises:
+        NoPatch: it imports nothing that leads there.
+    """
+    for value, below in ((nn, ""), (torch, ".nn")):
+        for known, held in names.items():
+            if held is value and not known.startswith("_"):
+                return f"{known}{below}"
+    raise NoPatch("the file imports neither torch nor torch.nn")
+
+
 def _written(
     wanted: Any, name: str, names: Mapping[str, Any], below: str = ""
 ) -> cst.BaseExpression:

@@ -20,6 +20,7 @@ from torchgauge.advise.patch.source.files import Files, SourceFile, statements, 
 from torchgauge.advise.patch.source.names import called, names_of
 from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.models.spec import ModelSpec, SpecKind, parse_model_spec
+from torchgauge.models.users_code import is_users
 
 _Defined = tuple[SourceFile, cst.BaseExpression, cst.CSTNode | None, type, cst.ClassDef]
 _CONTAINERS: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -103,6 +104,14 @@ class Sites:
             raise NoPatch(f"{owner.__name__} does not set {name} in one plain line")
         return self._below(*defining, ())
 
+    def named(self) -> tuple[SourceFile | None, str]:
+        """Return the file that the spec leads to, and what it takes from there."""
+        spec = None if self._spec is None else parse_model_spec(self._spec)
+        path = None if spec is None else _file_of(spec)
+        if spec is None or path is None or not is_users(path):
+            return None, ""
+        return self.files.of(path), spec.attribute
+
     def _site(self, path: str) -> Site | NoPatch:
         if path not in self._found:
             try:
@@ -165,18 +174,17 @@ class Sites:
 
     def _of_function(self, parts: Sequence[str]) -> Site:
         """Return the site in the function, or the variable, that the spec names."""
-        spec = None if self._spec is None else parse_model_spec(self._spec)
-        path = None if spec is None else _file_of(spec)
-        if spec is None or path is None:
+        file, attribute = self.named()
+        if file is None:
             raise NoPatch("no class of yours makes it")
-        file = self.files.of(path)
+        path = file.path
         found = [
             (node, holder)
             for statement in statements(file.tree)
-            for node, holder in _returned(statement, spec.attribute)
+            for node, holder in _returned(statement, attribute)
         ]
         if len(found) != 1:
-            raise NoPatch(f"{spec.attribute} does not return it in one plain line")
+            raise NoPatch(f"{attribute} does not return it in one plain line")
         ((node, holder),) = found
         modules = (m for m in list(sys.modules.values()) if getattr(m, "__file__", None))
         names = next((vars(m) for m in modules if Path(str(m.__file__)).resolve() == path), {})

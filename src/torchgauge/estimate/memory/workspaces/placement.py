@@ -21,6 +21,8 @@ def placed_workspaces(trace: Trace, workspaces: Workspaces | None) -> Placed:
     known: dict[tuple[Any, ...], tuple[int, ...]] = {}
     sizes: dict[int, tuple[int, ...]] = {}
     for op in trace.ops:  # a rule sees no more than these, and equal operators share them
+        if op.name not in workspaces.rules:
+            continue
         key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), id(op.layouts))
         if key not in known:
             known[key] = workspaces(op)
@@ -32,7 +34,7 @@ def placed_workspaces(trace: Trace, workspaces: Workspaces | None) -> Placed:
 def placed(trace: Trace, sizes: Mapping[int, tuple[int, ...]]) -> Placed:
     """Return before which event each op takes blocks, given their sizes by op."""
     before: Placed = {}
-    ops = list(accumulate((event.op for event in trace.events), max)) if sizes else []
+    ops = list(accumulate([event.op for event in trace.events], max)) if sizes else []
     for op, blocks in sizes.items():
         before.setdefault(bisect_right(ops, op), []).append((op, blocks))
     return before

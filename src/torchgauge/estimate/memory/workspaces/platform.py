@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,5 +44,17 @@ Rule: TypeAlias = Callable[[OpRecord, Platform], tuple[int, ...]]
 """Bytes of the blocks that the kernel of an op has alive at its worst moment."""
 Rules: TypeAlias = dict[str, Rule]
 """By operator, overload included."""
-Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
-"""Bytes of the blocks that a kernel allocates for itself and frees before it returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspaces:
+    """What kernels allocate for themselves on a platform and free before they return."""
+
+    rules: Mapping[str, Rule]
+    """By operator, overload included; all others take nothing."""
+    platform: Platform
+
+    def __call__(self, op: OpRecord) -> tuple[int, ...]:
+        """Return the bytes of the blocks of one operator."""
+        rule = self.rules.get(op.name)
+        return () if rule is None else tuple(size for size in rule(op, self.platform) if size > 0)

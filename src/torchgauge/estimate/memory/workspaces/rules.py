@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torchgauge.estimate.memory.workspaces import complex_kernels, losses, matrices
 from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
 from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Workspaces
-from torchgauge.facts.trace import OpRecord
 
 _RULES: dict[str, dict[str, Rule]] = {
     "cpu": {**cpu.RULES, **complex_kernels.RULES, **losses.RULES},
@@ -25,9 +22,4 @@ _RULES: dict[str, dict[str, Rule]] = {
 
 def workspaces_for(platform: Platform) -> Workspaces:
     """Return the function that gives the workspaces of an op on that platform."""
-    return partial(_workspaces, _RULES.get(platform.type, {}), platform)
-
-
-def _workspaces(rules: dict[str, Rule], platform: Platform, op: OpRecord) -> tuple[int, ...]:
-    rule = rules.get(op.name)
-    return () if rule is None else tuple(size for size in rule(op, platform) if size > 0)
+    return Workspaces(rules=_RULES.get(platform.type, {}), platform=platform)

@@ -41,6 +41,8 @@ class Rates:
     """Streaming multiprocessors."""
     copies_layout: Number
     """Share of NCHW operands that convolutions want copied to channels last."""
+    pads_channels: Number
+    """1 where convolutions pad their channels to whole steps of the tensor cores, else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +108,18 @@ def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Nu
 def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
     """Return the time of a product of tiles.
 
-    Sides are padded to whole tiles; each tile needs time to begin and to end (``prologue``, in
-    elements of the inner side); narrow ones reuse less of what they load (``narrow``); and the
-    last wave of tiles leaves processors idle (``tail``), however the tile's size was chosen.
+    A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
+    begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
+    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), however
+    the tile's size was chosen.
     """
-    rows, columns = _up(work.rows, 8.0), _up(work.columns, 8.0)
+    padding = work.padding * rates.pads_channels
+    filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
+    long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
+    rows, columns = _up(long, 8.0), _up(work.columns, 8.0)
     narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
-    flops = (
-        2.0 * work.batch * rows * columns * (_up(work.inner, 16.0) + c[f"{name}.prologue"]) * narrow
-    )
-    tiles = work.batch * (-(-work.rows // 128.0)) * (-(-work.columns // 128.0))
+    flops = 2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
+    tiles = work.batch * (-(-long // 128.0)) * (-(-work.columns // 128.0))
     tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
     return flops / (rates.compute * c[f"{name}.compute"]) * tail
 

@@ -29,6 +29,7 @@ _DOUBLE_SHARE: Final[Mapping[bool, float]] = {True: 1 / 2, False: 1 / 32}
 """Rate of float64 as a share of float32: boards for data centers, and all others.
 
 Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table)."""
+_HALF: Final = (Arithmetic.FP16, Arithmetic.BF16)
 _VOLTA: Final = (7, 0)
 
 
@@ -75,6 +76,7 @@ def rates_of(
         cache_bytes=float(device.l2_bytes or 0),
         processors=float(device.sm_count or 1),
         copies_layout=_copied(arithmetic, coefficients),
+        pads_channels=float(arithmetic in _HALF and device.has_tensor_cores),
     )
 
 

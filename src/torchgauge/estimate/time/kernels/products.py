@@ -15,7 +15,7 @@ from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 ALIGNED: Final = 8
-"""Channels that tensor cores take together in half precision; fewer are padded to as many.
+"""Channels that tensor cores take together in half precision; fewer are padded to as many there.
 
 Source: NVIDIA, Deep Learning Performance Guide, "Convolutional Layers", channels in and out.
 """
@@ -156,7 +156,7 @@ def convolution_backward(op: OpRecord) -> Iterator[Work]:
         inner = size.flops / (2.0 * size.groups * size.inputs * max(1, pixels))
         sides = (pixels, size.inputs, inner)
         product = _convolution(op, size, (gradient, weight, source), sides)
-        yield replace(product, is_data_gradient=True)
+        yield replace(product, is_data_gradient=True, padding=0.0)
     if wanted[1]:
         sides = (size.filter, size.outputs, size.pixels)
         product = _convolution(op, size, (gradient, source, weight), sides)
@@ -180,8 +180,8 @@ class _Size:
         self.outputs, self.inputs = weight.shape[0] // groups, weight.shape[1]
         self.window = prod(weight.shape[2:])
         self.flops = 2.0 * groups * self.pixels * self.outputs * self.inputs * self.window
-        aligned = -(-self.inputs // ALIGNED) * ALIGNED if "16" in weight.dtype else self.inputs
-        self.filter = aligned * self.window
+        self.filter = self.inputs * self.window
+        self.padding = -self.inputs % ALIGNED * self.window if "16" in weight.dtype else 0
 
     @property
     def is_unaligned(self) -> bool:
@@ -216,6 +216,7 @@ def _convolution(
         inner=sides[2],
         batch=size.groups,
         window=size.window,
+        padding=size.padding,
         copied_bytes=0.0 if is_channels_last else 2.0 * images,
         is_convolution=True,
         is_channels_last=is_channels_last,

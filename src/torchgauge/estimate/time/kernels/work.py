@@ -27,6 +27,8 @@ class Work:
     """Products of that size; groups of a convolution."""
     window: float = 1.0
     """Elements of a convolution's filter per channel: 9 for 3 × 3."""
+    padding: float = 0.0
+    """What the filter's elements of a convolution grow by where channels are padded."""
     copied_bytes: float = 0.0
     """Read and written to bring operands into another layout and back, where that is done."""
     is_convolution: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 
 from torchgauge.facts.loop.advice import (
     Advice,
@@ -47,6 +48,11 @@ def advice_page(advice: Advice) -> Page:
     blocks += [_fault(item) for item in advice.faults]
     if advice.path:
         blocks.append(_path(advice))
+        blocks += [
+            _suggestion(step.change, advice.data_check, number)
+            for number, step in enumerate(advice.path, 1)
+            if step.change is not None
+        ]
         if advice.path_patch is not None:
             entries = tuple(_patch(advice.path_patch))
             blocks.append(Problem(heading="All steps as a patch", tone=Tone.NOTICE,
@@ -251,7 +257,7 @@ def _table(advice: Advice) -> Table:
 def _worth(name: str, advice: Advice) -> int:
     """Return how long a column is kept: that in which least changes goes first."""
     changes = [min(abs(item.gain(name)), 1.0) for item in advice.suggestions]
-    return 80 + round(14 * sum(changes) / len(changes))
+    return 80 + round(14 * sqrt(sum(changes) / len(changes)))  # small shares differ too
 
 
 def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
@@ -265,7 +271,8 @@ def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
         yield "patch", f"none: {patch.why_not}"
 
 
-def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
+def _suggestion(item: Suggestion, data: DataCheck | None, number: int = 0) -> Problem:
+    """Return what is shown of a change; ``number`` is that of the step that it alone is."""
     place = ", ".join(filter(None, (", ".join(item.where), item.code)))
     entries = [("where", place)] if place else []
     entries.append(("why", item.why))
@@ -280,10 +287,12 @@ def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
     if item.changes_model:  # the snippet says how it runs
         entries += _patch(item.patched)
     return Problem(
+        kind=f"Step {number}:" if number else "",
         heading=item.text,
         tone=Tone.NOTICE,
         entries=tuple(entries),
         commands=item.snippet,
+        are_python=not any(line.startswith("export ") for line in item.snippet),
         detail=True,
     )
 

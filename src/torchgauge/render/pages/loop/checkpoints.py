@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from torchgauge.facts.checkpointing import KeptOperator
 from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least
 from torchgauge.render.page import (
     Block,
+    Cell,
     Code,
     Column,
     Data,
     Fact,
     Facts,
     Page,
+    Row,
     Table,
     Tone,
     fact,
     notes_of,
-    table_of,
 )
 from torchgauge.render.pages.settings import settings
 from torchgauge.render.shapes import without_overloads
@@ -81,6 +84,7 @@ def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
     else:
         count = format_number_of(plan.candidates, "place")
         yield fact("Plan", f"recompute {len(plan.recomputed)} of {count}", *_proof(plan))
+    yield from _kept(plan)
     for label, name in _BEFORE_AFTER:
         figure = plan.figure(name)
         if figure.before is not None and figure.after is not None:
@@ -92,6 +96,16 @@ def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
     yield fact("Peak", str(peak.phase), where)
     yield from _work(plan)
     yield from _blocks(plan)
+
+
+def _kept(plan: CheckpointPlan) -> Iterator[Fact]:
+    """Yield of which operators the outputs are kept, over all places."""
+    with_kept = [item for item in plan.recomputed if item.kept]
+    if with_kept:
+        kept = [replace(operator, calls=()) for item in with_kept for operator in item.kept]
+        names = ", ".join(sorted(set(map(_short, kept))))
+        count = format_number_of(len(plan.recomputed), "place")
+        yield fact("Kept", f"outputs of {names}", f"in {len(with_kept)} of {count}")
 
 
 def _proof(plan: CheckpointPlan) -> tuple[str, ...]:
@@ -135,23 +149,36 @@ def _change(before: float, after: float) -> tuple[str, ...]:
 
 
 def _table(plan: CheckpointPlan) -> Table:
+    any_kept = any(item.kept for item in plan.recomputed)
     columns = (
         Column("Recomputed", is_number=False, is_code=True),
         Column("Type", is_number=False, is_code=True, keep=80),
+        *((Column("Kept outputs", is_number=False, is_code=True, keep=90),) if any_kept else ()),
         Column("Not saved"),
         Column("Extra FLOPs"),
     )
-    rows = [
-        (item.place, item.type, format_bytes(item.dropped_bytes), format_count(item.flops))
-        for item in plan.recomputed
-    ]
-    return table_of(columns, rows)
+    rows = []
+    for item in plan.recomputed:
+        kept = (Cell((" ".join(map(_short, item.kept)) or "–",)),) if any_kept else ()
+        first, second = Cell((item.place,)), Cell((item.type,))
+        figures = (Cell((format_bytes(item.dropped_bytes),)), Cell((format_count(item.flops),)))
+        rows.append(Row(cells=(first, second, *kept, *figures)))
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def _short(kept: KeptOperator) -> str:
+    """Return an operator without the kernel that computes the attention: ``"attention#0"``."""
+    is_attention = kept.name.startswith("_scaled_dot_product_")
+    return str(replace(kept, name="attention") if is_attention else kept)
 
 
 def _data(plan: CheckpointPlan) -> Data:
-    columns = ("place", "type", "dropped_bytes", "flops", "calls")
+    columns = ("place", "type", "kept", "dropped_bytes", "flops", "calls")
     rows = tuple(
-        (item.place, item.type, item.dropped_bytes, item.flops, item.calls)
+        (
+            item.place, item.type, " ".join(map(str, item.kept)), item.dropped_bytes, item.flops,
+            item.calls,
+        )
         for item in plan.recomputed
-    )
+    )  # fmt: skip
     return Data(columns=columns, rows=rows, is_complete=False)

@@ -60,7 +60,7 @@ def history_page(history: History) -> Page:
         Column("Revision", is_number=False, keep=80, is_code=True),
         Column("Model", is_number=False, keep=60, is_code=True),
         Column("Settings", is_number=False, keep=70),
-        Column(history.figure, keep=100),
+        Column("Value", keep=100),
     )
     rows = [_row(item, form) for item in analyses]
     blocks: tuple[Block, ...] = (

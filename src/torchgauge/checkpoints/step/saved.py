@@ -16,6 +16,7 @@ from torchgauge.facts.trace import Phase, Role, Trace
 class Kept:
     """One block of memory that the forward makes."""
 
+    storage: int
     nbytes: int
     call: int
     """The module call that made it."""
@@ -77,6 +78,7 @@ def kept_of(trace: Trace, times: Times) -> tuple[Kept, ...]:
             holders = _holders(trace, times, held[storage.index], death)
         found.append(
             Kept(
+                storage=storage.index,
                 nbytes=storage.nbytes,
                 call=storage.call,
                 op=written.get(storage.index, storage.op),

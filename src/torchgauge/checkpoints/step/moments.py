@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torchgauge.checkpoints.saved import Kept
+from torchgauge.checkpoints.step.saved import Kept
 from torchgauge.estimate.memory.lifetimes import LiveBytes, first_event
 from torchgauge.facts.trace import Trace
 

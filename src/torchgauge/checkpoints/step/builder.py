@@ -1,156 +1,31 @@
-"""Trace + candidates → the linear program of what each choice does to the memory of the step.
+"""Options → the linear program of what each choice does to the memory of the step.
 
-What a checkpointed call saves is dropped when its forward ends, and made again when its backward
-begins. Its inputs stay until its backward ends. What other calls read stays as long as they need.
+The inputs of a checkpointed call stay until its backward ends. What other calls read stays as long
+as they need.
 
-Assumes: the second forward stops after the last operator that makes something for the backward, as
-``torch.utils.checkpoint`` does; a call holds exactly those blocks that its backward reads.
+Assumes: a call holds exactly those blocks that its backward reads.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torchgauge.checkpoints.candidates import Candidate, Span
-from torchgauge.checkpoints.moments import Moment, moments_of
 from torchgauge.checkpoints.program import MomentRow, Program, Row, Terms
-from torchgauge.checkpoints.saved import Kept, Times, kept_of
-from torchgauge.estimate.memory.lifetimes import LiveBytes
-from torchgauge.facts.trace import OpRecord, Phase, Trace
+from torchgauge.checkpoints.step.model import StepModel
+from torchgauge.checkpoints.step.moments import Moment, moments_of
+from torchgauge.checkpoints.step.options import Option
+from torchgauge.checkpoints.step.saved import Kept
 
-RANDOM_STATE_BYTES = 5056
-"""``torch.get_rng_state()`` of the CPU, which each checkpointed call keeps in host memory."""
 _CONSTANT = -1
 """Stands among columns for a number that no choice changes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
-    """What one execution of a candidate's forward means when it is recomputed."""
-
-    dropped: tuple[tuple[Kept, int], ...]
-    """What it makes for its own backward, each with the time from which that needs it no more."""
-    end_op: int
-    """The second forward ends before this operator."""
-    begin: int
-    """The time just before its forward begins."""
-    start: int
-    """The time just before its backward begins."""
-    end: int
-    """The time at which its backward has ended."""
-    peak_bytes: int
-    """The most that the second forward has of its own."""
-
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes that are dropped."""
-        return sum(block.nbytes for block, _ in self.dropped)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """A candidate that would save something."""
-
-    candidate: Candidate
-    again: tuple[Again, ...]
-    cost: float
-    flops: int
-
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes that are dropped, over all executions."""
-        return sum(item.nbytes for item in self.again)
-
-
-class StepModel:
-    """A traced step, and the programs over what to recompute in it."""
-
-    def __init__(self, trace: Trace, live: LiveBytes, *, on_cpu: bool = False) -> None:
-        self.trace = trace
-        self.state_bytes = RANDOM_STATE_BYTES if on_cpu else 0
-        self.live = live
-        self.times = Times(trace)
-        self.kept = kept_of(trace, self.times)
-        self._by_call: defaultdict[int, list[Kept]] = defaultdict(list)
-        for block in self.kept:
-            self._by_call[block.call].append(block)
-        self._backward: defaultdict[int, list[int]] = defaultdict(list)
-        for op in trace.ops:
-            if op.phase is Phase.BACKWARD:
-                self._backward[op.call].append(op.index)
-
-    def options(
-        self, candidates: Iterable[Candidate], cost: Callable[[OpRecord], tuple[float, int]]
-    ) -> list[Option]:
-        """Return the candidates that drop something, with what each costs.
-
-        ``cost`` returns what an operator costs, in what is to be least and in FLOPs.
-        """
-        each = [cost(op) for op in self.trace.ops]
-        found = []
-        for candidate in candidates:
-            again = [self._again(span) for span in candidate.spans]
-            known = [item for item in again if item is not None and item.dropped]
-            if not known or len(known) < len(again):
-                continue
-            ran = [
-                each[op]
-                for span, item in zip(candidate.spans, known, strict=True)
-                for op in range(span.first_op, item.end_op)
-            ]
-            found.append(
-                Option(
-                    candidate=candidate,
-                    again=tuple(known),
-                    cost=sum(price for price, _ in ran),
-                    flops=sum(flops for _, flops in ran),
-                )
-            )
-        return found
-
-    def _again(self, span: Span) -> Again | None:
-        """Return what a span drops and makes again; ``None`` where it has no backward."""
-        calls = range(span.first_call, span.end_call)
-        backward = [op for call in calls for op in self._backward.get(call, ())]
-        if not backward:
-            return None
-        made = [block for call in calls for block in self._by_call.get(call, ())]
-        dropped = []
-        for block in made:
-            inside = [time for call, time in block.holders if span.holds(call)]
-            if inside:
-                dropped.append((block, max(inside)))
-        end_op = max((block.op + 1 for block, _ in dropped), default=span.first_op)
-        return Again(
-            dropped=tuple(dropped),
-            end_op=end_op,
-            begin=self.times.before(span.first_op),
-            start=self.times.before(min(backward)),
-            end=self.times.after(max(backward)),
-            peak_bytes=self._own_peak(span, end_op),
-        )
-
-    def _own_peak(self, span: Span, end_op: int) -> int:
-        """Return the most bytes that a span's forward has of its own at any time."""
-        first, last = self.times.before(span.first_op) + 1, self.times.after(end_op - 1)
-        change = [0] * (last - first + 1)
-        for call in range(span.first_call, span.end_call):
-            for block in self._by_call.get(call, ()):
-                if block.birth < last:
-                    change[max(block.birth - first, 0)] += block.nbytes
-                    change[min(block.death, last) - first] -= block.nbytes
-        peak = total = 0
-        for index, step in enumerate(change[:-1]):
-            total += step
-            peak = max(peak, total + self.live.workspaces.get(first + index, 0))
-        return peak
-
-    def program(self, options: Sequence[Option]) -> Program:
-        """Return the program that chooses among options."""
-        return _Builder(self, options).build()
+def program_of(model: StepModel, options: Sequence[Option]) -> Program:
+    """Return the program that chooses among options."""
+    return _Builder(model, options).build()
 
 
 @dataclass(slots=True)
@@ -164,6 +39,8 @@ class _Builder:
     """By moment: what is added to the running sum since the moment before."""
     covers: dict[int, frozenset[int]] = field(default_factory=dict)
     """By module call: the options that it is part of."""
+    keepers: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """By storage: the options that keep it, although they recompute the call that made it."""
 
     def build(self) -> Program:
         model, options = self.model, self.options
@@ -195,6 +72,8 @@ class _Builder:
             for span in option.candidate.spans:
                 for call in range(span.first_call, span.end_call):
                     found[call].add(number)
+            for storage in option.blocks:
+                self.keepers[storage].add(number)
         self.covers = {call: frozenset(numbers) for call, numbers in found.items()}
 
     def _rules(self) -> Iterator[Row]:
@@ -228,7 +107,7 @@ class _Builder:
         """Add a block's first copy: how long each choice keeps it."""
         if not block.holders and (not inputs or block.death >= len(self.model.trace.events)):
             return
-        around = self.covers.get(block.call, frozenset())
+        around = self.covers.get(block.call, frozenset()) - self.keepers.get(block.storage, set())
         levels: defaultdict[int, list[tuple[float, Terms]]] = defaultdict(list)
         pinned = -1  # until then it is kept by something that no choice covers
         for call, time in block.holders:
@@ -329,6 +208,9 @@ class _Builder:
                 if state:
                     self._change(self._at(again.begin + 1), number, state)
                     self._change(self._at(again.end), number, -state)
+                for block in again.held:
+                    self._change(self._at(block.death), number, block.nbytes)
+                    self._change(first + 1, number, -block.nbytes)
                 for moment in range(first + 1, ends[-1][0]):
                     while ends and ends[0][0] <= moment:
                         left -= ends.pop(0)[1]

@@ -1,0 +1,1 @@
+"""A traced step → what could be recomputed, and the program over it."""
