@@ -85,7 +85,8 @@ PRIORS: dict[str, Prior] = {
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(
-        expected=1.5, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels"),
+        expected=4.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
+        "both sides of each group padded to a tile of 64"),
     "convolution.unaligned": Prior(
         expected=1.2, spread=0.3, meaning="time with channels that are no multiple of 8"),
     "convolution.native": Prior(
