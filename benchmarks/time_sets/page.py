@@ -40,11 +40,12 @@ Where not to trust it:
 - *Convolutions beyond 2³¹ elements* (VGG at batch 1,024 on an RTX 3090) are split by PyTorch and
   predicted up to 32 % too fast; normalisation written out in element-wise operators (`vit_*_xp`)
   up to 45 % too slow.
-- *Networks of small groups and mixed windows* (EdgeNeXt, MixNet, CondConv, RegNet with channels
-  last) are predicted 15–45 % too fast, EvoNorm 25–45 % too slow.
+- *Networks of mixed windows and small batched products* (EdgeNeXt, MixNet, CondConv, FocalNet) are
+  predicted 10–45 % too fast. ConvNeXt is predicted 10–35 % too slow in training and compiled,
+  ConvFormer compiled 30 %, EvoNorm up to 22 %.
 - *A GPU of which nothing was measured* may sustain more or less of its datasheet than its
-  siblings: GeForce boards more, boards with little power less. `torchgauge devices --measure`
-  replaces the guess.
+  siblings: boards with little power less, a V100's fp32 cores a quarter more.
+  `torchgauge devices --measure` replaces the guess.
 - *GH200* in Lambda's training is a third slower than the datasheet and an H100 suggest, for a
   cause that is not known.
 - *Laptops and boards at other power limits*: the prediction uses the maker's limit.

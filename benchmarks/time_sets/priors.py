@@ -80,12 +80,13 @@ PRIORS: dict[str, Prior] = {
                                 meaning="time that gathering a large window adds to 1 x 1"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
-    "convolution.grouped_filter": Prior(expected=3.0, spread=0.5,
+    "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
                                         meaning="the same for the filter's gradient, of that"),
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(
-        expected=1.5, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels"),
+        expected=4.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
+        "both sides of each group padded to a tile of 64"),
     "convolution.unaligned": Prior(
         expected=1.2, spread=0.3, meaning="time with channels that are no multiple of 8"),
     "convolution.native": Prior(

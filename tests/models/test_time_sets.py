@@ -7,7 +7,7 @@ import statistics
 import pytest
 from benchmarks.time_sets import validation
 from benchmarks.time_sets.cases import DATA
-from benchmarks.time_sets.left_out import FAMILIES
+from benchmarks.time_sets.left_out import FAMILIES, KIN
 from benchmarks.time_sets.run import of_set
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.timm_sets import family
@@ -45,16 +45,16 @@ def test_a_set_that_nothing_was_fitted_on_is_met() -> None:
 
 
 @pytest.mark.parametrize(("name", "median", "ninth"), [
-    ("timm inference RTX 3090", 0.06, 0.18),
-    ("timm inference RTX 4090", 0.06, 0.17),
-    ("timm inference RTX 4090, torch 2.9", 0.06, 0.16),
-    ("timm inference RTX PRO 6000 Max-Q", 0.08, 0.18),
-    ("timm inference RTX 3090, channels last", 0.08, 0.20),
-    ("timm inference RTX 4090, compiled", 0.08, 0.25),
-    ("timm inference RTX 4090, compiled, torch 2.9", 0.08, 0.25),
-    ("timm training RTX 3090", 0.08, 0.22),
+    ("timm inference RTX 3090", 0.06, 0.17),
+    ("timm inference RTX 4090", 0.06, 0.14),
+    ("timm inference RTX 4090, torch 2.9", 0.06, 0.13),
+    ("timm inference RTX PRO 6000 Max-Q", 0.07, 0.16),
+    ("timm inference RTX 3090, channels last", 0.08, 0.18),
+    ("timm inference RTX 4090, compiled", 0.08, 0.22),
+    ("timm inference RTX 4090, compiled, torch 2.9", 0.07, 0.20),
+    ("timm training RTX 3090", 0.07, 0.20),
     ("neusight", 0.08, 0.18),
-    ("lambda", 0.10, 0.20),
+    ("lambda", 0.10, 0.28),  # an A100's half precision is known by BERT or by ResNet-50 alone
 ])  # fmt: skip
 def test_families_left_out_are_met(name: str, median: float, ninth: float) -> None:
     """What the last calibration found of families that it had not seen, and of their intervals."""
@@ -64,6 +64,21 @@ def test_families_left_out_are_met(name: str, median: float, ninth: float) -> No
     assert row.p90 <= ninth
     assert 0.6 <= row.covered <= 0.95
     assert row.spearman >= 0.95
+
+
+@pytest.mark.parametrize(("name", "median", "ninth"), [
+    ("timm inference RTX 3090", 0.07, 0.17),
+    ("timm inference RTX 3090, channels last", 0.07, 0.20),
+    ("timm inference RTX 4090", 0.06, 0.14),
+    ("timm inference RTX 4090, compiled", 0.11, 0.31),
+    ("timm inference RTX PRO 6000 Max-Q", 0.11, 0.22),
+])  # fmt: skip
+def test_a_gpu_and_its_siblings_left_out_are_met(name: str, median: float, ninth: float) -> None:
+    rows = {(row.set, row.fit, row.left_out): row for row in validation.read()}
+    row = rows[name, KIN, ""]
+    assert row.median <= median
+    assert row.p90 <= ninth
+    assert 0.6 <= row.covered <= 0.97
 
 
 @pytest.mark.parametrize(
