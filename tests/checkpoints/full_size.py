@@ -35,8 +35,6 @@ class Case:
     tokens: int = 0
     """Of the vocabulary; 0 for images."""
     dtype: torch.dtype = torch.float32
-    memory_gb: int
-    """Of the machine, that has to be free."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -65,11 +63,9 @@ class Case:
 
 
 CASES = {
-    "vit_l_16": Case(spec="torchvision:vit_l_16", size=(16, 3, 224, 224), memory_gb=7),
-    "resnet152": Case(spec="torchvision:resnet152", size=(16, 3, 224, 224), memory_gb=5),
-    "llama_1b": Case(
-        spec=LLAMA_1B, size=(1, 2048), tokens=128256, dtype=torch.bfloat16, memory_gb=9
-    ),
+    "vit_l_16": Case(spec="torchvision:vit_l_16", size=(16, 3, 224, 224)),
+    "resnet152": Case(spec="torchvision:resnet152", size=(16, 3, 224, 224)),
+    "llama_1b": Case(spec=LLAMA_1B, size=(1, 2048), tokens=128256, dtype=torch.bfloat16),
 }
 
 
