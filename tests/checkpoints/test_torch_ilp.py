@@ -1,8 +1,8 @@
 """The planner beside PyTorch's own program for selective checkpointing, on ten models.
 
-Both are priced by the same trace. PyTorch's answer is a share of each module's activations; where
-modules are what is checkpointed, a share above nothing is the whole module. The peak of that plan
-is then the planner's goal.
+Both are priced by the same trace. PyTorch's answer is a share of each module's activations. It is
+applied as modules, where a share above nothing is the whole module, and as operators, as PyTorch's
+own policy turns the share into outputs that are kept. The peak of either is the planner's goal.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ pytestmark = [
 FLOPS = "totals.total_flops"
 PEAK = "memory.peak_allocated_bytes"
 KEEPS = (0.85, 0.7, 0.5)
+_HARD = ("torchvision:vit_b_16", "hf:bert")
+"""What PyTorch's program takes minutes for at the first of these shares."""
 IMAGES, TOKENS = (8, 3, 224, 224), (4, 256)
 _SMALL = "hidden_size=256,num_hidden_layers=6,num_attention_heads=4,vocab_size=512"
 _LLAMA = f"{_SMALL},intermediate_size=1024,num_key_value_heads=2,use_cache=False"
@@ -92,13 +94,18 @@ def test_it_needs_no_more_flops_at_no_higher_peak(spec: str) -> None:
     pytest.importorskip("pulp")
     if spec.startswith("hf:"):
         pytest.importorskip("transformers")
-    found = [made for keep in KEEPS if (made := choice(spec, keep)) is not None]
+    keeps = KEEPS[1:] if spec.startswith(_HARD) else KEEPS
+    found = [made for keep in keeps if (made := choice(spec, keep)) is not None]
     assert found, "its model of the memory sees a plan for one of the shares"
     for theirs in found:
-        report = traced(spec, checkpointed=list(theirs.shares))
-        plan = planned(spec, memory=report.memory.peak_allocated_bytes)
-        assert plan.fits and plan.figure(PEAK).after <= report.memory.peak_allocated_bytes
-        assert plan.figure(FLOPS).after <= report.totals.total_flops
+        as_operators = program(spec).applied(model_of(spec), theirs)
+        for report in (
+            traced(spec, checkpointed=list(theirs.shares)),
+            tg.analyze(as_operators, MODELS[spec], mode="training", **options_of(spec)),
+        ):
+            plan = planned(spec, memory=report.memory.peak_allocated_bytes)
+            assert plan.fits and plan.figure(PEAK).after <= report.memory.peak_allocated_bytes
+            assert plan.figure(FLOPS).after <= report.totals.total_flops
 
 
 def test_its_account_of_the_peak_is_near_the_traced_one() -> None:
