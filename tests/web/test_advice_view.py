@@ -127,6 +127,21 @@ def test_the_way_to_the_goal_stands_on_itself(shown: Callable[..., Any]) -> None
     assert starts[-1] < limits.pop()
 
 
+def test_a_change_that_is_no_suggestion_is_shown_at_its_step(shown: Callable[..., Any]) -> None:
+    """It saves nothing alone, or is made for what the steps before it leave."""
+    (change,) = hostile().suggestions
+    *others, last = reached().path
+    page = shown(replace(reached(), path=(*others, replace(last, change=change))))
+    more = page.locator("#advice .way .more")
+    assert more.count() == 1, "of the other steps the suggestions say it"
+    assert not more.locator("pre").is_visible()
+    more.locator("summary").click()
+    assert more.locator("pre").inner_text() == "\n".join(change.snippet)
+    assert (
+        more.bounding_box()["width"] > 0.9 * page.locator("#advice .way ol").bounding_box()["width"]
+    )
+
+
 def test_a_goal_that_is_not_reached_says_so(shown: Callable[..., Any]) -> None:
     page = shown(missed())
     assert "✗not reached" in page.locator("#advice .goal .verdict").inner_text()

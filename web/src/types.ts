@@ -206,7 +206,7 @@ export interface Advice {
   faults: { rule: string; text: string; where: string[]; code: string; why: string; remedy: string; patched?: Patch | null }[];
   suggestions: Suggestion[];
   goal: null | { text: string; figure: string; most: number; device: string | null };
-  path: { text: string; rule: string; figures: Shift[]; reached: boolean }[];
+  path: { text: string; rule: string; figures: Shift[]; reached: boolean; change?: Suggestion }[];
   reached: boolean | null;
   nearest: string;
   front?: { changes: string[]; accuracy: Suggestion["accuracy"]; figures: Shift[] }[];

@@ -36,8 +36,13 @@ export function suggestionCard(app: App, advised: Advised, index: number, ...act
       badge(item.accuracy),
       ...actions),
     shifts(item.figures, `advice.suggestions.${index}.figures`),
-    h("details", { class: "more", open: index === 0 }, h("summary", {}, t("more")), reasons(app, item, advised), snippet(item.snippet), patch(item.patched, chinese)),
+    more(app, item, advised, index === 0),
   );
+}
+
+/** What stands behind a change: where, why, what it costs and was tried, the code, the patch. */
+export function more(app: App, item: Suggestion, advised: Advised, open = false): HTMLElement {
+  return h("details", { class: "more", open }, h("summary", {}, t("more")), reasons(app, item, advised), snippet(item.snippet), patch(item.patched, advised.chinese));
 }
 
 /** What a change does to what the model computes. */

@@ -6,6 +6,7 @@ import { figure } from "../../figure";
 import { texts, told } from "../../language";
 import { signedShare } from "../../signed";
 import type { Advised } from "../../types";
+import { more } from "./card";
 import { figureName, figureText } from "./shifts";
 
 const t = texts(
@@ -19,7 +20,8 @@ const t = texts(
   },
 );
 
-export function goalBlock(app: App, { advice, chinese }: Advised): HTMLElement | null {
+export function goalBlock(app: App, advised: Advised): HTMLElement | null {
+  const { advice, chinese } = advised;
   const { goal, path, reached, nearest } = advice;
   if (!goal) return null;
   const said = !reached ? t("missed") : path.length > 1 ? t("reached", { n: path.length }) : path.length ? t("reachedOne") : t("already");
@@ -29,11 +31,12 @@ export function goalBlock(app: App, { advice, chinese }: Advised): HTMLElement |
       h("span", { class: "dim" }, `${t("goal")} `), h("code", {}, h("bdi", {}, goal.text)), " ",
       h("strong", {}, h("span", { class: "sign", "aria-hidden": "true" }, reached ? "✓" : "✗"), said),
       nearest ? h("span", {}, ` · ${told(nearest, chinese)}`) : null),
-    path.length > 0 && waterfall(app, { advice, chinese }),
+    path.length > 0 && waterfall(app, advised),
   );
 }
 
-function waterfall(app: App, { advice, chinese }: Advised): HTMLElement | null {
+function waterfall(app: App, advised: Advised): HTMLElement | null {
+  const { advice, chinese } = advised;
   const { path } = advice;
   const goal = advice.goal!;
   const values = path.map(({ figures }) => figures.findIndex(({ name }) => name === goal.figure));
@@ -57,6 +60,7 @@ function waterfall(app: App, { advice, chinese }: Advised): HTMLElement | null {
       h("span", { class: "value" },
         figure(`advice.path.${index}.figures.${values[index]}.after`, after, figureText(goal.figure, after)),
         h("span", { class: "dim" }, ` ${signedShare(start, after)}`)),
+      step.change && more(app, step.change, advised),
     );
   });
   return h(
