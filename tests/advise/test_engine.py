@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import torchgauge as tg
-from torchgauge.advise.front import LIMIT as FRONT_LIMIT
+from torchgauge.advise.goal.front import LIMIT as FRONT_LIMIT
 from torchgauge.advise.rules import RULES, rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change, rewritten

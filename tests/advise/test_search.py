@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from torch import nn
 
-from torchgauge.advise.combinations import Combinations, State
-from torchgauge.advise.front import LIMIT, MOST_ROWS, Front
-from torchgauge.advise.search import Search, prefixes
+from torchgauge.advise.goal.combinations import Combinations, State
+from torchgauge.advise.goal.front import LIMIT, MOST_ROWS, Front
+from torchgauge.advise.goal.search import Search, prefixes
 from torchgauge.changes.change import Change
 from torchgauge.changes.inputs import Ran
 from torchgauge.facts.loop.advice import Accuracy, Goal

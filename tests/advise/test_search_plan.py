@@ -6,8 +6,8 @@ from typing import Any
 
 from test_search import REQUEST, change, goal, made, names, never, state
 
-from torchgauge.advise.combinations import MOST_PLANS, Combinations
-from torchgauge.advise.search import Search
+from torchgauge.advise.goal.combinations import MOST_PLANS, Combinations
+from torchgauge.advise.goal.search import Search
 from torchgauge.changes.change import Change
 from torchgauge.changes.inputs import Ran
 from torchgauge.facts.loop.advice import Accuracy

@@ -65,7 +65,7 @@ class Case:
 CASES = {
     "vit_l_16": Case(spec="torchvision:vit_l_16", size=(16, 3, 224, 224)),
     "resnet152": Case(spec="torchvision:resnet152", size=(16, 3, 224, 224)),
-    "llama_1b": Case(spec=LLAMA_1B, size=(1, 1024), tokens=128256),
+    "llama_1b": Case(spec=LLAMA_1B, size=(1, 2048), tokens=128256),
 }
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from torch.nn.parameter import is_lazy
 
 from torchgauge.advise.check.proof import Prover
-from torchgauge.advise.combinations import Combinations, State, state_of
 from torchgauge.advise.figures import (
     best_gain,
     figures_of,
@@ -19,15 +18,16 @@ from torchgauge.advise.figures import (
     side_by_side,
     suggested,
 )
-from torchgauge.advise.front import Front, axes_of, limit_of
-from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
+from torchgauge.advise.goal.combinations import Combinations, State, state_of
+from torchgauge.advise.goal.front import Front, axes_of, limit_of
+from torchgauge.advise.goal.goals import device_of, goal_of, is_reached, nearest_device
+from torchgauge.advise.goal.search import LIMIT as SEARCH_LIMIT
+from torchgauge.advise.goal.search import Search, prefixes
 from torchgauge.advise.hooks import UNSEEN, seen_by_hooks
 from torchgauge.advise.measured import Measured, measured, shapes_of
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.rules.plan_checkpoints import NAME as PLAN
 from torchgauge.advise.rules.plan_checkpoints import any_plan, is_of_memory, plan, why_none
-from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
-from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.change import Change, applied, in_shape

@@ -9,7 +9,7 @@ import pytest
 from clean_models import torchvision_model
 
 import torchgauge as tg
-from torchgauge.advise.front import LIMIT, limit_of
+from torchgauge.advise.goal.front import LIMIT, limit_of
 
 pytestmark = [pytest.mark.models, pytest.mark.timed]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import torchgauge as tg
-from torchgauge.advise.search import LIMIT
+from torchgauge.advise.goal.search import LIMIT
 from torchgauge.facts.loop.advice import Advice
 
 pytest.importorskip("transformers")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from torchgauge.advise.combinations import Combinations, State
+from torchgauge.advise.goal.combinations import Combinations, State
 from torchgauge.changes.change import Change
 
 LIMIT: Final = 12

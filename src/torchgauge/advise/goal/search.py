@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torchgauge.advise.combinations import Combinations, State
 from torchgauge.advise.figures import price_of, saved
-from torchgauge.advise.goals import is_reached
+from torchgauge.advise.goal.combinations import Combinations, State
+from torchgauge.advise.goal.goals import is_reached
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy, Goal
 
