@@ -91,8 +91,8 @@ def _crashed(status: int, errors: IO[bytes]) -> UsageError:
 def how_it_ended(status: int) -> str:
     """Return how a process ended that had not answered: by which signal, or with which status.
 
-    >>> how_it_ended(-9), how_it_ended(7), how_it_ended(-64)
-    ('SIGKILL', 'exit status 7', 'signal 64')
+    >>> how_it_ended(-9), how_it_ended(7), how_it_ended(-50)
+    ('SIGKILL', 'exit status 7', 'signal 50')
     """
     if status >= 0:
         return f"exit status {status}"

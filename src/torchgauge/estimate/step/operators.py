@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 from torchgauge.estimate.compute.flops import OpCost, op_cost
@@ -108,8 +109,10 @@ def _times(spent: list[_Spent], texts: Texts) -> dict[str, Any]:
     for item in spent:  # what a fused kernel does has no start of its own
         start = start if item.start is None else item.start
         starts.append(start)
+    ends = [_rounded(seconds) for seconds in accumulate((item.total for item in spent), initial=0)]
     return {
-        "time_ms": tuple(_rounded(item.total) for item in spent),
+        # Not each rounded by itself: they sum up to the step.
+        "time_ms": tuple(round(end - before, _DIGITS) for before, end in pairwise(ends)),
         "start_ms": tuple(_rounded(seconds) for seconds in starts),
         "roof_ms": tuple(_rounded(item.roof) for item in spent),
         "kind": tuple(texts.number(item.kind) for item in spent),
