@@ -1,6 +1,6 @@
 """Plans of models at their full size, and what a real step with each has allocated.
 
-Print the rows of docs/checkpoint-planner.md (an hour on one core, up to 9 GB of memory):
+Print the rows of docs/checkpoint-planner.md (an hour on one core, up to 17 GB of memory):
 ``PYTHONPATH=src:tests python tests/checkpoints/full_size.py [CASE …]``
 """
 
@@ -34,7 +34,6 @@ class Case:
     size: tuple[int, ...]
     tokens: int = 0
     """Of the vocabulary; 0 for images."""
-    dtype: torch.dtype = torch.float32
 
     @property
     def options(self) -> dict[str, Any]:
@@ -45,7 +44,7 @@ class Case:
         """Return the model with weights that are small numbers."""
         built = build_model(parse_model_spec(self.spec, {}), with_weights=False).model
         assert isinstance(built, nn.Module)
-        built = built.to(self.dtype).to_empty(device="cpu")
+        built = built.to_empty(device="cpu")
         torch.manual_seed(0)
         with torch.no_grad():
             for tensor in (*built.parameters(), *built.buffers()):
@@ -59,7 +58,7 @@ class Case:
         """Return the input of a step."""
         if self.tokens:
             return torch.randint(0, self.tokens, self.size)
-        return torch.randn(self.size, dtype=self.dtype)
+        return torch.randn(self.size)
 
 
 CASES = {
