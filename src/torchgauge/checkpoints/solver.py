@@ -112,7 +112,7 @@ def _lazily(
         most = limit(value) + TOLERANCE_BYTES
         heights = program.heights(best.chosen)
         added = [m for m in _highest(heights, most) if m not in known]
-        if not added and effort is _FINE:
+        if not added and (effort is _FINE or best.gap <= _FINE.gap):
             break
         effort = _ROUGH if added else _FINE
     return best
