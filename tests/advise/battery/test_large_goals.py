@@ -31,14 +31,15 @@ def device_bytes(advice: Advice) -> float:
     return after
 
 
-def test_micro_batches_and_adapters_fit_a_small_gpu() -> None:
+def test_adapters_and_a_plan_fit_a_small_gpu() -> None:
+    """Micro-batches and adapters would too, in a longer step."""
     advice = advised("retrain")
     assert advice.reached and 0 < advice.combinations <= LIMIT
-    assert [step.rule for step in advice.path] == ["scenario", "lora"]
-    assert advice.path[0].text == "take micro-batches of 1 and accumulate their gradients over 4"
+    assert [step.rule for step in advice.path] == ["scenario", "lora", "plan-checkpoints"]
+    assert advice.path[0].text == "use expandable segments in the allocator"
     # docs/advice.md
     assert round(advice.figures["memory.device_bytes"] / 2**30, 2) == 33.40
-    assert round(device_bytes(advice) / 2**30, 2) == 9.56
+    assert round(device_bytes(advice) / 2**30, 2) == 11.08
 
 
 def test_the_same_parameters_in_the_same_precision_do_not_fit() -> None:
