@@ -32,7 +32,7 @@ def device_bytes(advice: Advice) -> float:
 
 
 def test_adapters_and_a_plan_fit_a_small_gpu() -> None:
-    """Micro-batches and adapters would too, in a longer step."""
+    """Micro-batches and adapters would too."""
     advice = advised("retrain")
     assert advice.reached and 0 < advice.combinations <= LIMIT
     assert [step.rule for step in advice.path] == ["scenario", "lora", "plan-checkpoints"]
