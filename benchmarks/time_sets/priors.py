@@ -88,7 +88,7 @@ PRIORS: dict[str, Prior] = {
         expected=4.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
         "both sides of each group padded to a tile of 64"),
     "convolution.unaligned": Prior(
-        expected=1.2, spread=0.3, meaning="time with channels that are no multiple of 8"),
+        expected=1.2, spread=0.3, meaning="time with channels that are not divisible by 8"),
     "convolution.native": Prior(
         expected=0.7, spread=0.4, meaning="time that kernels add which take NCHW as it is"),
     "convolution.data_gradient": Prior(expected=1.0, spread=0.2,

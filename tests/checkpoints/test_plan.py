@@ -292,7 +292,7 @@ def test_on_a_gpu_the_least_time_is_looked_for_and_the_step_fits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "there is no goal for the memory"),
+        ({}, "no memory goal was given"),
         ({"keep": 1.5}, "keep=1.5 is not a share of the activations"),
         ({"keep": 0.5, "memory": "1GB"}, "memory and keep are two goals"),
         ({"memory": "much"}, "not a number of bytes"),

@@ -12,7 +12,6 @@ PyTorch 2.13. Everything that is rounded is rounded in its favour:
 from __future__ import annotations
 
 import copy
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +28,7 @@ from torch.utils.checkpoint import (
 
 import torchgauge as tg
 from torchgauge.checkpoints.price import price_of
+from torchgauge.checkpoints.step.saved import Times
 from torchgauge.facts.loop.checkpoints import Least
 from torchgauge.facts.trace import ModuleCall, OpRecord, Phase, Role, Trace
 
@@ -229,21 +229,6 @@ class TorchProgram:
                 checkpoint, module.forward, use_reentrant=False, context_fn=policy
             )
         return model
-
-
-class Times:
-    """The time of an operator's end, from the events of a trace."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._ops = [event.op for event in trace.events]
-
-    def before(self, op: int) -> int:
-        """Return the time just before an operator runs."""
-        return bisect_left(self._ops, op) - 1
-
-    def after(self, op: int) -> int:
-        """Return the first time at which an operator has ended."""
-        return bisect_right(self._ops, op)
 
 
 def _named(path: str) -> str:

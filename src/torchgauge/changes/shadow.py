@@ -15,9 +15,9 @@ _MOST_BYTES: Final = 2 << 30
 def shadow(model: Any) -> Any:
     """Return a copy that has the parameters of a model and buffers of its own.
 
-    To read a parametrized weight may write into buffers (spectral norm), and a forward may keep
-    what it computes on the module: both happen to the copy. What is no module, or cannot be
-    copied, is returned as it is.
+    Reading a parametrized weight may write into buffers (spectral norm), and a forward may store
+    results on the module. Both then happen to the copy. A model that is not a module, or cannot
+    be copied, is returned as it is.
     """
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         return model

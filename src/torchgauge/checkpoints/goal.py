@@ -59,7 +59,7 @@ def goal_of(report: Report, options: PlanOptions) -> MemoryGoal:
             most_bytes=memory.peak_allocated_bytes - drop,
         )
     if memory.capacity_bytes is None:
-        raise UsageError("there is no goal for the memory", hint=f"write {_FORMS}")
+        raise UsageError("no memory goal was given", hint=f"write {_FORMS}")
     return MemoryGoal(
         text=f"fit {report.scenario.device}",
         figure=figure,

@@ -54,7 +54,7 @@ _TABLES: Final = (
     (frozenset({"file", "device"}), "a measured device"),
     (frozenset({"folder", "signature", "comparisons"}), "the record of a package"),
 )
-"""What commands write that is no answer, by its names."""
+"""JSON that commands write and `load` does not open, by the names of its fields."""
 
 
 def load_answer(path: str | os.PathLike[str]) -> Any:

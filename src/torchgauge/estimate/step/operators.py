@@ -111,7 +111,7 @@ def _times(spent: list[_Spent], texts: Texts) -> dict[str, Any]:
         starts.append(start)
     ends = [_rounded(seconds) for seconds in accumulate((item.total for item in spent), initial=0)]
     return {
-        # Not each rounded by itself: they sum up to the step.
+        # Differences of rounded running totals, so that they sum up to the step.
         "time_ms": tuple(round(end - before, _DIGITS) for before, end in pairwise(ends)),
         "start_ms": tuple(_rounded(seconds) for seconds in starts),
         "roof_ms": tuple(_rounded(item.roof) for item in spent),

@@ -185,7 +185,7 @@ class _Size:
 
     @property
     def is_unaligned(self) -> bool:
-        """Return whether channels are no multiple of what tensor cores take; an image's are few."""
+        """Return whether tensor cores do not divide the channels evenly; an image has too few."""
         return any(side % ALIGNED and side > ALIGNED for side in (self.inputs, self.outputs))
 
     @property

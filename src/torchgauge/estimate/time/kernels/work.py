@@ -42,9 +42,9 @@ class Work:
     is_channels_last: bool = False
     """A convolution's input has its channels last."""
     is_uneven_group: bool = False
-    """A convolution's groups have 24, 40, 56 … channels: more than 8, and no multiple of 16."""
+    """A convolution's groups have 24, 40, 56 … channels: more than 8, not divisible by 16."""
     is_unaligned: bool = False
-    """A convolution's channels, in or out, are no multiple of 8: they are copied to be one."""
+    """A convolution's input or output channels are not divisible by 8: a copy pads them."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 
