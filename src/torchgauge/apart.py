@@ -88,12 +88,16 @@ def _crashed(status: int, errors: IO[bytes]) -> UsageError:
     return UsageError(f"its process ended: {how_it_ended(status)}", hint=why_it_ended(status))
 
 
-def how_it_ended(status: int) -> str:
+def how_it_ended(status: int | None) -> str:
     """Return how a process ended that had not answered: by which signal, or with which status.
+
+    ``None`` where it closed its connection and went on.
 
     >>> how_it_ended(-9), how_it_ended(7), how_it_ended(-50)
     ('SIGKILL', 'exit status 7', 'signal 50')
     """
+    if status is None:
+        return "no exit status; it closed its connection and went on"
     if status >= 0:
         return f"exit status {status}"
     try:
@@ -102,14 +106,15 @@ def how_it_ended(status: int) -> str:
         return f"signal {-status}"
 
 
-def why_it_ended(status: int) -> str:
+def why_it_ended(status: int | None) -> str:
     """Return what to look for where a process ended like that; for a hint.
 
     >>> why_it_ended(0)
     "look for os._exit in the model's code, or in what it imports"
     """
-    how = how_it_ended(status)
-    if how == "SIGKILL":
+    if status is None:
+        return "look for os.closerange in the model's code, or in what it imports"
+    if how_it_ended(status) == "SIGKILL":
         return "often no memory was left: use fewer processes at once, or a smaller batch"
     if status >= 0:
         return "look for os._exit in the model's code, or in what it imports"

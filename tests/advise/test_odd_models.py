@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -161,3 +162,14 @@ def test_a_model_that_refuses_a_mode_is_told_so() -> None:
         "the model's own train(True) fails: RuntimeError: frozen for inference"
     )
     assert refused.value.hint == "analyse it with mode='inference'"
+
+
+@pytest.mark.parametrize("normed", ["embedding", "head"])
+def test_a_weight_that_is_computed_in_each_forward_is_not_tied(normed: str) -> None:
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10))
+    with torch.no_grad():
+        model[1].weight.copy_(model[0].weight)
+    parametrizations.weight_norm(model[0 if normed == "embedding" else 1])
+    ids = torch.zeros(2, 3, dtype=torch.int64)
+    advice = tg.advise(model, input_data=ids, rules=("untied-copy",), prove=False)
+    assert not advice.suggestions and not advice.faults

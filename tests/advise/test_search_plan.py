@@ -69,6 +69,7 @@ def test_only_so_many_plans_are_made() -> None:
         return None
 
     combinations = Combinations(base=base, ran=Ran(), traced=never, limit=100, anew=anew)
+    assert combinations.together([PLAN]) is None and not asked, "alone it was tried already"
     changes = [change(f"c{number}") for number in range(MOST_PLANS + 3)]
     for item in changes:
         assert combinations.together([item, PLAN]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from planned import Residual, Stack
 from torch import nn
 
@@ -23,6 +24,22 @@ def test_a_step_that_does_not_fit_gets_a_plan_that_does():
         model, (64, 3, 224, 224), mode="training", device="T4", **suggestion.scenario
     )
     assert report.memory.verdict == "fits"
+
+
+class Wave(nn.Module):
+    """Without a matrix product, and so without FLOPs."""
+
+    def forward(self, x):
+        return torch.sin(torch.relu(x) * 2)
+
+
+def test_a_step_without_flops_gets_a_plan_too():
+    model = nn.Sequential(nn.LayerNorm(64), *[Wave() for _ in range(6)])
+    advice = tg.advise(
+        model, (256, 64), mode="training", optimizer="sgd", goal="memory:-20%", rules=RULE,
+        prove=False,
+    )  # fmt: skip
+    assert advice.reached and advice.suggestions[0].cost == ""
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,24 @@ def test_what_cannot_be_kept_is_refused(places, message):
         traced(attentions(), checkpointed=places)
 
 
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("1+convolution", "1 does not call aten.convolution.default"),
+        ("0+mm#0,7", "0 has no call 7 of aten.mm.default"),
+        ("[0:2]+mm#4", "[0:2] has no call 4 of aten.mm.default"),
+        ("0+mm", ""),
+        ("[0:2]+mm#1,3", ""),
+    ],
+)
+def test_what_is_never_kept_is_told(place, what):
+    layers = [nn.Linear(8, 8, bias=False) for _ in range(4)]
+    blocks = nn.Sequential(*layers[:2]), nn.Sequential(*layers[2:])
+    warnings = traced(nn.Sequential(*blocks), (4, 8), checkpointed=[place]).warnings
+    assert len(warnings) == bool(what)
+    assert not what or warnings[0].startswith(f"checkpointed: {what}")
+
+
 def test_reentrant_checkpoints_keep_nothing():
     with pytest.raises(ScenarioError, match="reentrant checkpoints keep no operator's output"):
         tg.Scenario(mode="training", checkpointing="reentrant", checkpointed=["0+mm"])

@@ -285,7 +285,7 @@ def test_damage_is_named(place, value, message):
     for key in place[:-1]:
         target = target[key]
     target[place[-1]] = value
-    assert refusal(data).startswith(f"the report is damaged: {message}")
+    assert refusal(data).startswith(f"the file is damaged: {message}")
 
 
 @pytest.mark.parametrize("shares", [{}, None])
@@ -293,7 +293,7 @@ def test_a_prediction_has_shares(shares):
     data = to_dict(replace(build.simple_cnn(), time=predicted_time()))
     assert report_from_dict(data).time == predicted_time()
     data["time"]["bound_by"] = shares
-    assert refusal(data) == "the report is damaged: time.bound_by is missing"
+    assert refusal(data) == "the file is damaged: time.bound_by is missing"
 
 
 def predicted_time():

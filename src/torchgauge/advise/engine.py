@@ -116,8 +116,8 @@ class _Advisor:
         alone = (state.changes[0] for state in self.singles if state.changes[0].follows)
         if (found := next(alone, None)) is not None:
             return found
-        goes = PLAN in rules and is_of_memory(self.subject.goal) and not why_none(self.subject)
-        return any_plan() if goes else None
+        is_useful = PLAN in rules and is_of_memory(self.subject.goal) and not why_none(self.subject)
+        return any_plan() if is_useful else None
 
     def look(self, rules: Sequence[str]) -> bool:
         """Ask the rules and try what they find; return whether anything could be tried."""
@@ -146,7 +146,7 @@ class _Advisor:
         if change.accuracy.rank > self.options.allow.rank:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
-        if (why := _seen(change, self.subject)) is not None:
+        if (why := _why_hooks_forbid(change, self.subject)) is not None:
             return f"{change.text}: {why}"
         try:
             request = applied(in_shape(change), self.request, rule, self.subject.ran)
@@ -168,8 +168,8 @@ class _Advisor:
         return ""
 
 
-def _seen(change: Change, subject: Subject) -> str | None:
-    """Return whether a change that keeps the outputs changes what hooks of the user's see."""
+def _why_hooks_forbid(change: Change, subject: Subject) -> str | None:
+    """Return why a change is left alone that the user's hooks would notice."""
     if change.accuracy is not Accuracy.NONE or not change.changes_model or change.rule in UNSEEN:
         return None
     watcher = subject.watcher(*change.where)

@@ -36,7 +36,7 @@ class FigureFile:
         from torchgauge.figures.labels import is_spoken
 
         if self.suffix in PICTURES and not is_spoken():
-            note("the figure is in English: matplotlib knows no font with Chinese signs")
+            note("the figure is in English: matplotlib finds no font with Chinese characters")
         try:
             return figure_content(report, self.name, self.suffix, self.depth)
         except UsageError:

@@ -25,6 +25,7 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Role, Trace
 from torchgauge.reports import report_of
 from torchgauge.request import Inputs, Recording, Request
+from torchgauge.target import platform_of
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.record.recording import CompositeCall
@@ -88,7 +89,7 @@ class ModelRun:
         trace = self.trace
         if not trace.calls:
             return None
-        live = live_bytes(trace, workspaces_for(self.run.target.platform))
+        live = live_bytes(trace, workspaces_for(platform_of(self.run.target, trace)))
         return Held(
             input_bytes=_bytes_of(trace, Role.INPUT),
             parameter_bytes=_bytes_of(trace, Role.PARAMETER),

@@ -311,7 +311,7 @@ class Report(Answer):
         return f"{about}: {', '.join(parts)} (torchgauge.show prints the table)"
 
 
-_AGAIN = "save the report again, with report.save(…) or --format json"
+_AGAIN = "save it again, with .save(…) or --format json"
 
 
 def report_from_dict(data: object) -> Report:
@@ -359,7 +359,7 @@ def data_of_json(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise ReportFormatError(f"the report is not valid JSON: {error}", hint=_AGAIN) from error
+        raise ReportFormatError(f"this is not valid JSON: {error}", hint=_AGAIN) from error
 
 
 def _refuse(constant: str) -> None:

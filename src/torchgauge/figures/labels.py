@@ -1,8 +1,8 @@
 """Texts of a drawing: names without what could harm it, and words in the language that is spoken.
 
-Words are translated where a font on this machine has the language's signs. Without one a drawing
-would hold empty boxes: then they stay English, which can be drawn everywhere. Names of layers and
-operators, and units, stay in any case.
+Words are translated where a font on this machine has the language's characters. Without one a
+drawing would hold empty boxes: then they stay English, which can be drawn everywhere. Names of
+layers and operators, and symbols such as GiB and ms, stay in any case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FONTS: Final = (
     "Hiragino Sans GB", "Heiti SC", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei",
     "Noto Sans CJK JP", "Droid Sans Fallback", "Arial Unicode MS", "Noto Serif CJK SC",
 )  # fmt: skip
-"""Fonts with Chinese signs that systems come with, those without serifs first."""
+"""Fonts with Chinese characters that systems come with, those without serifs first."""
 
 
 def plain(name: str) -> str:

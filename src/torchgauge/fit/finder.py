@@ -30,7 +30,7 @@ from torchgauge.fit.workloads import (
 )
 from torchgauge.reports import report_of
 from torchgauge.request import Request
-from torchgauge.target import Target, target_of
+from torchgauge.target import Target, platform_of, target_of
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
@@ -213,7 +213,7 @@ class _Answer:
         """Return the live bytes, and the memory on the device if it had no end."""
         trace, gpu = self._trace, self._target.gpu
         assert gpu is not None
-        live = live_bytes(trace, workspaces_for(self._target.platform))
+        live = live_bytes(trace, workspaces_for(platform_of(self._target, trace)))
         boundless = replace(gpu, usable_bytes=None)
         steps = self._tracer.workload.steps
         return live, estimate_on_gpu(trace, boundless, estimate_memory(trace, live), steps=steps)

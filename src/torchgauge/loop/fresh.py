@@ -66,16 +66,18 @@ class Fresh:
         process.start()
         theirs.close()
         found: Analysed | None = None
+        status: int | None = None
         try:
             found = mine.recv()
         except EOFError:
-            process.join(_END_SECONDS)  # how it ended by itself
+            process.join(_END_SECONDS)
+            status = process.exitcode  # how it ended by itself, if it did
         finally:
             mine.close()
             process.kill()  # threads that the model's code has left may never end
             process.join()
         if found is None:
-            found = Analysed(answered=Answered.of_ended(process.exitcode or 0))
+            found = Analysed(answered=Answered.of_ended(status))
         self._needed = found.modules
         return found
 

@@ -49,7 +49,7 @@ class Answered:
     exit_status: int = 0
 
     @classmethod
-    def of_ended(cls, status: int) -> Answered:
+    def of_ended(cls, status: int | None) -> Answered:
         """Return what came of a task whose process ended, with the status that Python gives."""
         return cls(
             error=f"the process that analysed it ended: {how_it_ended(status)}",

@@ -29,6 +29,7 @@ class Written(nn.Module):
     def __init__(self, weigh: Weigh) -> None:
         super().__init__()
         self.qkv, self.drop = nn.Linear(WIDTH, 3 * WIDTH), nn.Dropout(0.1)
+        self.relu = nn.ReLU(inplace=True)
         self.p, self.factor = 0.1, nn.Parameter(torch.ones(()))
         self.register_buffer("mask", torch.ones(TOKENS, TOKENS).tril().view(1, 1, TOKENS, TOKENS))
         self.weigh = weigh
@@ -99,6 +100,37 @@ def always_dropped(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
     return F.dropout(scores.softmax(-1), 0.1) @ v
 
 
+def half_and_double(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    return (scores * torch.tensor(0.5 if m.training else 2.0)).softmax(-1) @ v
+
+
+def drawn(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    return (scores + torch.randn(1)).softmax(-1) @ v
+
+
+def through_a_view(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    y = scores.softmax(-1) @ v
+    seen = y.view(-1)
+    y.add_(1.0)
+    return seen.view(2, -1, WIDTH)
+
+
+def by_a_child(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    y = scores.softmax(-1) @ v
+    m.relu(y)
+    return y
+
+
+def by_a_function(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    y = scores.softmax(-1) @ v
+    F.relu(y, inplace=True)
+    return y
+
+
+def filled(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    return scores.masked_fill(m.mask[0, 0] == 0, -1e4).softmax(-1) @ v
+
+
 def a_little(m: Written, scores: Tensor, v: Tensor, x: Tensor) -> Tensor:
     return scores.masked_fill(m.mask[0, 0] == 0, -1.0).softmax(-1) @ v
 
@@ -109,7 +141,7 @@ def subject_of(model: nn.Module, mode: str) -> Subject:
     return Subject(request=request, report=analyze_model(request))
 
 
-@pytest.mark.parametrize("weigh", [causal, from_ones, added, compared, dropped])
+@pytest.mark.parametrize("weigh", [causal, from_ones, added, compared, dropped, by_a_function])
 @pytest.mark.parametrize("mode", ["inference", "training"])
 def test_it_does_the_same_in_both_modes_and_for_another_length(weigh: Weigh, mode: str) -> None:
     torch.manual_seed(0)
@@ -143,6 +175,11 @@ def test_it_does_the_same_in_both_modes_and_for_another_length(weigh: Weigh, mod
         (by_a_tensor, "its scores are multiplied by a tensor, not by a number"),
         (always_dropped, "its dropout of the weights does not follow the mode of the module"),
         (a_little, "its scores are filled with -1.0, which is not a mask"),
+        (filled, "its scores are filled with -10000.0, which is not a mask"),
+        (half_and_double, "its forward makes a tensor that is not the same each time"),
+        (drawn, "its forward makes a tensor that is not the same each time"),
+        (through_a_view, "its forward writes into a tensor in place (add_)"),
+        (by_a_child, "nothing reads what relu returns; it may write in place"),
     ],
 )
 def test_what_is_left_alone_says_why(weigh: Weigh, why: str) -> None:

@@ -109,7 +109,7 @@ class Prover:
 
 @contextmanager
 def nothing_left_outside(model: nn.Module | None) -> Iterator[None]:
-    """Take out what a run of a copy has stored outside of it: a hook may append to a list."""
+    """Remove what a run of a copy stores outside of it, as a hook that appends to a list does."""
     # A copy shares its functions, and what they refer to, with the model.
     outsides = (Outside(None, _functions_in(model)), Outside(model))
     try:

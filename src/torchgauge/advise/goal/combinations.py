@@ -69,7 +69,7 @@ class Combinations:
     limit: int
     """Combinations that are traced at most."""
     anew: Callable[[Request, str], Change | None] | None = None
-    """Makes the change that follows the others for a step, which is named; ``None`` for no use."""
+    """Traces a step under a name and plans its checkpoints; ``None`` where a plan does not help."""
     plans: int = 0
     """How many such changes were made."""
     count: int = 0
@@ -125,6 +125,8 @@ class Combinations:
         try:
             for change in sorted(more, key=lambda change: change.follows):
                 if change.follows:
+                    if not names:  # alone it was tried already
+                        return None
                     plan = self._planned(request, " + ".join(names))
                     if plan is None:
                         return None

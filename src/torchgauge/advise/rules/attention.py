@@ -34,8 +34,8 @@ _FILLS: Final = (torch.masked_fill, "masked_fill", "masked_fill_")
 _DROPOUTS: Final = (F.dropout, torch.dropout)
 _NAME: Final = "fused_attention"
 _TORCHS: Final = "torch's own module fuses it where need_weights=False"
-_HARDLY_ANY: Final = -1e4
-"""Scores so low have no weight; scores that get them by addition have none either."""
+_HARDLY_ANY: Final = -1e9
+"""A score added to a number so low rounds to it, so that rows without any key stay as they are."""
 
 
 class Attention(nn.Module):

@@ -83,14 +83,17 @@ def plan(request: Request, report: Report, goal: Goal | None, traces: Traces) ->
     places = planner.places(found.chosen)
     if not places:
         return None
-    extra = found.report.totals.total_flops / report.totals.total_flops - 1
+    count, before = len(places), report.totals.total_flops
+    extra = found.report.totals.total_flops / before - 1 if before else None
     return Change(
         rule=NAME,
         axis=AXIS,
-        label=f"{len(places)} modules recomputed",
-        text=f"recompute {len(places)} chosen modules in the backward",
+        label="one module recomputed" if count == 1 else f"{count} modules recomputed",
+        text="recompute one chosen module in the backward"
+        if count == 1
+        else f"recompute {count} chosen modules in the backward",
         why="chosen to free the missing memory at the least extra work",
-        cost=f"{extra * 100:.1f} % more FLOPs",
+        cost="" if extra is None else f"{extra * 100:.1f} % more FLOPs",
         source="Jain et al., Checkmate, arXiv 1910.02653",
         snippet=code_of(planner, found),
         scenario={"checkpointing": True, "checkpointed": places},

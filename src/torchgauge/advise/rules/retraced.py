@@ -53,7 +53,8 @@ def code_of(module: nn.Module, given: tuple[str, ...]) -> Code:
 
     Raises:
         ValueError: its forward takes any arguments, does something else in training than at
-            inference, or keeps something on the module.
+            inference, keeps something on the module, makes other constants each time, or writes
+            in place where that cannot be followed.
         Exception: whatever its code does with a proxy.
     """
     concrete: dict[str, Any] = {}
@@ -62,17 +63,20 @@ def code_of(module: nn.Module, given: tuple[str, ...]) -> Code:
             raise ValueError("its forward takes any arguments")
         if parameter.default is not parameter.empty and name not in given:
             concrete[name] = parameter.default
-    graphs, constants = [], {}
+    graphs: list[fx.Graph] = []
+    constants: list[dict[str, torch.Tensor]] = []
     for training in (False, True):
         copied = _copied(module).train(training)
         with torch.set_grad_enabled(training), _sizes_in_a_tuple():
             graphs.append(_Tracer().trace(copied, dict(concrete)))
         _refuse_kept(module, copied)
-        constants = {n: v for n, v in vars(copied).items() if n.startswith("_tensor_constant")}
+        made = {n: v for n, v in vars(copied).items() if n.startswith("_tensor_constant")}
+        constants.append(made)
     inference, in_training = graphs
     _join(inference, list(inference.nodes), list(in_training.nodes))
+    _refuse_other_constants(*constants)
     _use_what_is_written(inference)
-    return Code(inference, constants)
+    return Code(inference, constants[0])
 
 
 def module_of(
@@ -146,6 +150,12 @@ def _refuse_kept(module: nn.Module, traced: nn.Module) -> None:
             raise ValueError(f"its forward keeps {name} on the module")
 
 
+def _refuse_other_constants(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Refuse tensors that depend on the mode, or are drawn: the graph would hold one of them."""
+    if one.keys() != other.keys() or any(not torch.equal(one[n], other[n]) for n in one):
+        raise ValueError("its forward makes a tensor that is not the same each time")
+
+
 # ---------------------------------------------------------------------------- both modes
 
 
@@ -190,12 +200,19 @@ def _use_what_is_written(graph: fx.Graph) -> None:
     """Let later readers of a tensor read what ``x.add_(y)`` returns, so that it is not dropped.
 
     Raises:
-        ValueError: the tensor is the module's, or a view of another one.
+        ValueError: the tensor is the module's, a view of another one, or read through a view of
+            it; or a child is called of which nothing is read.
     """
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
-        is_written = node.op == "call_method" and str(node.target)[-1:] == "_"
-        if not is_written or node.users or not isinstance(node.args[0], fx.Node):
+        if node.op == "call_module" and not node.users:
+            raise ValueError(f"nothing reads what {node.target} returns; it may write in place")
+        if (
+            node.users
+            or not _writes(node)
+            or not node.args
+            or not isinstance(node.args[0], fx.Node)
+        ):
             continue
         old = node.args[0]
         name = getattr(old.target, "__name__", old.target)
@@ -204,3 +221,14 @@ def _use_what_is_written(graph: fx.Graph) -> None:
         for user in list(old.users):
             if order[user] > order[node]:
                 user.replace_input_with(old, node)
+        if not node.users:
+            raise ValueError(f"its forward writes into a tensor in place ({node.target})")
+
+
+def _writes(node: fx.Node) -> bool:
+    """Return whether an operator writes into its first argument, by its name or ``inplace``."""
+    if node.op == "call_method":
+        return str(node.target).endswith("_")
+    name, home = (getattr(node.target, key, None) or "" for key in ("__name__", "__module__"))
+    is_named = name.endswith("_") and home != "_operator"  # ``operator.and_`` writes nothing
+    return node.op == "call_function" and (is_named or bool(node.kwargs.get("inplace")))

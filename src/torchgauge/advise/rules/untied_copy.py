@@ -21,8 +21,7 @@ class UntiedCopy:
 
     def look(self, subject: Subject) -> Iterator[Change | Fault | str]:
         """Yield each pair: a fault, and the change that ties it."""
-        candidates = dict(_candidates(subject))
-        if not candidates:
+        if not any(_candidates(subject)):
             yield "no head has the shape of an embedding and a tensor of its own"
             return
         if subject.valued is None:
@@ -76,8 +75,10 @@ def copies(subject: Subject) -> Iterator[tuple[str, str]]:
 
 def _candidates(subject: Subject) -> Iterator[tuple[str, list[str]]]:
     """Yield each head with the embeddings that have its shape, and another tensor."""
-    embeddings = list(subject.of_type(nn.Embedding))
+    embeddings = [(p, layer) for p, layer in subject.of_type(nn.Embedding) if _owns_weight(layer)]
     for path, head in subject.of_type(nn.Linear):
+        if not _owns_weight(head):
+            continue
         same = [
             embedding_path
             for embedding_path, embedding in embeddings
@@ -85,8 +86,13 @@ def _candidates(subject: Subject) -> Iterator[tuple[str, list[str]]]:
             and embedding.weight.shape == head.weight.shape
             and embedding.weight.dtype == head.weight.dtype
         ]
-        if same and isinstance(head._parameters.get("weight"), nn.Parameter):
+        if same:
             yield path, same
+
+
+def _owns_weight(layer: nn.Module) -> bool:
+    """Return whether the weight is a parameter, and not computed in each forward."""
+    return isinstance(layer._parameters.get("weight"), nn.Parameter)
 
 
 def _is_copy(one: torch.Tensor, other: torch.Tensor) -> bool:

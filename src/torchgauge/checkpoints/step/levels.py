@@ -72,7 +72,7 @@ class Products:
         return self.ops[bisect_left(self.ops, first) : bisect_left(self.ops, end)]
 
     def number(self, op: int, span: Span) -> int:
-        """Return the how-manieth call of its name an operator is in a span, from 0."""
+        """Return which call of its operator this is within a span, counted from 0."""
         calls = self.by_name[self.names[op]]
         return bisect_left(calls, op) - bisect_left(calls, span.first_op)
 

@@ -76,8 +76,8 @@ def from_dict(kind: type[T], data: object) -> T:
         return cast("T", to_fact(read))
     except Damage as damage:
         raise ReportFormatError(
-            f"the report is damaged: {damage}",
-            hint="make the report again; it is not repaired by guessing",
+            f"the file is damaged: {damage}",
+            hint="make it again; it is not repaired by guessing",
         ) from damage
 
 

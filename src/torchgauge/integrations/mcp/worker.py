@@ -64,8 +64,8 @@ class Workers:
         except EOFError:
             process.join()
             raise QuestionError(
-                f"the process that ran the model ended: {how_it_ended(process.exitcode or 0)}\n"
-                f"  try: {why_it_ended(process.exitcode or 0)}"
+                f"the process that ran the model ended: {how_it_ended(process.exitcode)}\n"
+                f"  try: {why_it_ended(process.exitcode)}"
             ) from None
         finally:
             receiver.close()

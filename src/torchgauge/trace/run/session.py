@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import Counter, defaultdict
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -41,6 +42,7 @@ from torchgauge.trace.step.checkpointing import (
 )
 from torchgauge.trace.step.lost_gradients import LostGradients
 from torchgauge.trace.step.parameter_hooks import ParameterHooks
+from torchgauge.trace.step.selective import KeptCalls, never_kept
 from torchgauge.trace.torch_internals.higher_order import (
     flex_attention_kernel,
     higher_order_kernels,
@@ -184,11 +186,12 @@ class Session:
         inputs = call_inputs(names, args, kwargs, recorder.specs)
         kind = scenario.checkpointing_kind
         places = tuple(map(Place.read, scenario.checkpointed))
+        kept_calls: KeptCalls = defaultdict(Counter)
         if kind is not None:
             check_places(root, places)
-            checkpoint_stretches(root, kind, places)
+            checkpoint_stretches(root, kind, places, kept_calls)
         modules = WatchedModules(context, root)
-        if kind is not None and checkpoint_blocks(root, kind, places) == 0:
+        if kind is not None and checkpoint_blocks(root, kind, places, kept_calls) == 0:
             context.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
         error: Exception | None = None
         failure: Failure | None = None
@@ -206,6 +209,8 @@ class Session:
                 error = RuntimeError(f"the model called sys.exit({stop.code!r})")
             if error is not None:
                 failure = failure_of(context, prepared, phases, inputs, error)
+            elif kind is not None:
+                context.warnings += never_kept(places, kept_calls)
             recorder.storages.stop()
         finally:
             context.warnings += outside.put_back(root, simulated=context.is_simulated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -16,23 +16,33 @@ from torchgauge.errors import ScenarioError
 from torchgauge.facts.checkpointing import Checkpointing, KeptOperator, Place
 from torchgauge.trace.step.selective import (
     Contexts,
+    KeptCalls,
     check_kept,
     keeping,
     keeping_what_is_expensive,
 )
 
 
-def checkpoint_blocks(root: nn.Module, kind: Checkpointing, places: tuple[Place, ...] = ()) -> int:
+def checkpoint_blocks(
+    root: nn.Module,
+    kind: Checkpointing,
+    places: tuple[Place, ...] = (),
+    calls: KeptCalls | None = None,
+) -> int:
     """Checkpoint modules of a copied model, its repeated blocks by default; return how many.
 
     A block is a child of a ``ModuleList`` or ``Sequential`` that has siblings of its class,
     children and parameters: the layers of a transformer, the blocks of a ResNet stage.
-    Of ``places`` only whole modules are meant; ``checkpoint_stretches`` takes the rest.
+    Of ``places`` only whole modules are meant; ``checkpoint_stretches`` takes the rest. ``calls``
+    learns how often they call the operators whose outputs they keep.
     """
+    calls = defaultdict(Counter) if calls is None else calls
     if places:
         whole = {root.get_submodule(p.path): p for p in reversed(places) if not p.is_stretch}
         for block, place in whole.items():
-            block.__dict__["forward"] = Recomputed(block.forward, kind, (block,), place.kept)
+            block.__dict__["forward"] = Recomputed(
+                block.forward, kind, (block,), place.kept, calls[place]
+            )
         return len(places)
     run = _RUNS[kind]
     count = 0
@@ -42,27 +52,34 @@ def checkpoint_blocks(root: nn.Module, kind: Checkpointing, places: tuple[Place,
     return count
 
 
-def checkpoint_stretches(root: nn.Module, kind: Checkpointing, places: tuple[Place, ...]) -> None:
+def checkpoint_stretches(
+    root: nn.Module,
+    kind: Checkpointing,
+    places: tuple[Place, ...],
+    calls: KeptCalls | None = None,
+) -> None:
     """Checkpoint neighbouring children of an ``nn.Sequential``, each stretch as one.
 
     To be called before the forwards of the copy's modules are wrapped: the forward of the
-    ``Sequential`` is replaced by one that does the same.
+    ``Sequential`` is replaced by one that does the same. ``calls`` is that of
+    ``checkpoint_blocks``.
     """
+    calls = defaultdict(Counter) if calls is None else calls
     stretches: dict[str, list[Place]] = {}
     for place in places:
         if place.is_stretch:
             stretches.setdefault(place.path, []).append(place)
     for path, found in stretches.items():
         owner = root.get_submodule(path)
-        owner.__dict__["forward"] = Stretches(owner, kind, sorted(found))
+        owner.__dict__["forward"] = Stretches(owner, kind, sorted(found), calls)
 
 
 def check_places(root: nn.Module, places: tuple[Place, ...]) -> None:
     """Check that a model has what is to be checkpointed.
 
     Raises:
-        ScenarioError: it has not, two stretches share a module, or what is to be kept is no
-            operator whose output can be.
+        ScenarioError: it has not, two stretches share a module, or one names an
+            operator whose output cannot be kept.
     """
     taken: dict[str, int] = {}
     for place in sorted(places):
@@ -101,12 +118,14 @@ class Recomputed:
         forward: Callable[..., Any],
         kind: Checkpointing,
         modules: tuple[nn.Module, ...],
-        kept: tuple[KeptOperator, ...] = (),
+        kept: tuple[KeptOperator, ...],
+        calls: Counter[str],
     ) -> None:
         self.forward = forward
         self.kind = kind
         self.modules = modules
         self.kept = kept
+        self.calls = calls
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the forward under ``torch.utils.checkpoint``."""
@@ -121,7 +140,7 @@ class Recomputed:
     def _contexts(self, norms: list[_BatchNorm]) -> Contexts:
         contexts: Contexts = nullcontext(), nullcontext()
         if self.kept:
-            contexts = keeping(self.kept)
+            contexts = keeping(self.kept, self.calls)
         elif self.kind is Checkpointing.SELECTIVE:
             contexts = keeping_what_is_expensive()
         first, again = contexts
@@ -131,10 +150,13 @@ class Recomputed:
 class Stretches:
     """The forward of an ``nn.Sequential`` with neighbouring children checkpointed as one."""
 
-    def __init__(self, owner: nn.Module, kind: Checkpointing, places: list[Place]) -> None:
+    def __init__(
+        self, owner: nn.Module, kind: Checkpointing, places: list[Place], calls: KeptCalls
+    ) -> None:
         self.owner = owner
         self.kind = kind
         self.places = places
+        self.calls = calls
 
     def __call__(self, input: Any) -> Any:
         """Run the children in order."""
@@ -142,7 +164,9 @@ class Stretches:
         for place in self.places:
             input = _in_turn(layers[position : place.first], input)
             stretch = tuple(layers[place.first : place.end])
-            run = Recomputed(partial(_in_turn, stretch), self.kind, stretch, place.kept)
+            run = Recomputed(
+                partial(_in_turn, stretch), self.kind, stretch, place.kept, self.calls[place]
+            )
             input = run(input)
             position = place.end
         return _in_turn(layers[position:], input)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -17,6 +18,8 @@ from torchgauge.facts.trace import OpRecord
 
 Contexts: TypeAlias = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 """Of the first forward, and of the one that computes again."""
+KeptCalls: TypeAlias = defaultdict[Place, Counter[str]]
+"""How often a forward of a place called each operator that it keeps, at most."""
 
 _PRODUCTS = ("mm", "addmm", "linear")
 """Of these, every second output is kept and every other computed again."""
@@ -34,10 +37,25 @@ _ATTENTION = "_scaled_dot_product_"
 """These are tagged as drawing random numbers, which they do only with a dropout."""
 
 
-def keeping(kept: Sequence[KeptOperator]) -> Contexts:
-    """Return contexts that keep the outputs of named calls of operators."""
-    contexts: Contexts = create_selective_checkpoint_contexts(_Calls(kept))
+def keeping(kept: Sequence[KeptOperator], most: Counter[str]) -> Contexts:
+    """Return contexts that keep the outputs of named calls of operators, and count those calls."""
+    contexts: Contexts = create_selective_checkpoint_contexts(_Calls(kept, most))
     return contexts
+
+
+def never_kept(places: Sequence[Place], calls: KeptCalls) -> Iterator[str]:
+    """Yield a warning for each output that was to be kept and that no operator made."""
+    for place in places:
+        where = replace(place, kept=())
+        for kept in place.kept:
+            count = calls[place][kept.qualified]
+            if count == 0:
+                yield f"checkpointed: {where} does not call {kept.qualified}, so nothing is kept"
+            elif kept.calls and max(kept.calls) >= count:
+                yield (
+                    f"checkpointed: {where} has no call {max(kept.calls)} of {kept.qualified} "
+                    "(counted from 0), so nothing of it is kept"
+                )
 
 
 def keeping_what_is_expensive() -> Contexts:
@@ -114,7 +132,8 @@ class _Calls:
     In PyTorch 2.6 the second forward asks the policy again, hence two counts.
     """
 
-    def __init__(self, kept: Sequence[KeptOperator]) -> None:
+    def __init__(self, kept: Sequence[KeptOperator], most: Counter[str]) -> None:
+        self._most = most
         self._kept = {operator.qualified: frozenset(operator.calls) for operator in kept}
         self._counts: Counter[tuple[str, bool]] = Counter()
 
@@ -125,6 +144,7 @@ class _Calls:
             return CheckpointPolicy.PREFER_RECOMPUTE
         number = self._counts[name, context.is_recompute]
         self._counts[name, context.is_recompute] += 1
+        self._most[name] = max(self._most[name], number + 1)
         return _policy(not calls or number in calls)
 
 

@@ -199,7 +199,7 @@ class Analyst:
             self.done += 1
             self._free()
 
-    def _ended(self, worker: WorkerProcess, status: int) -> None:
+    def _ended(self, worker: WorkerProcess, status: int | None) -> None:
         if worker is not self._worker:
             return
         self._worker = None
@@ -245,7 +245,7 @@ def _listen(
     worker: WorkerProcess,
     loop: asyncio.AbstractEventLoop,
     on_message: Callable[[Message], None],
-    on_end: Callable[[WorkerProcess, int], None],
+    on_end: Callable[[WorkerProcess, int | None], None],
 ) -> None:
     """Hand over to the event loop what a worker says, until it ends."""
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more

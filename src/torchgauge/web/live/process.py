@@ -59,14 +59,15 @@ class WorkerProcess:
         """End it at once, whatever it does."""
         self._process.kill()
 
-    def end(self) -> int:
+    def end(self) -> int | None:
         """Wait until it is gone and return its status as Python gives it: -9 for SIGKILL.
 
-        Only for the thread that receives: the pipe is closed.
+        ``None`` where it closed the pipe and goes on. Only for the thread that receives: the pipe
+        is closed.
         """
         self._process.join(_END_SECONDS)
         self._connection.close()
-        return self._process.exitcode or 0
+        return self._process.exitcode
 
     def ask(self, request: Request, on_progress: Callable[[str], None]) -> bytes:
         """Ask and wait; for the first answers, before there is a server.
@@ -88,7 +89,7 @@ class WorkerProcess:
             on_progress(content)
 
 
-def ended_error(status: int) -> ModelError:
+def ended_error(status: int | None) -> ModelError:
     """Return the error of an analysis whose process ended; another is started when it is asked."""
     return ModelError(
         f"the process that analysed it ended: {how_it_ended(status)}", hint=why_it_ended(status)

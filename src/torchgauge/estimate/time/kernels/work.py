@@ -44,7 +44,7 @@ class Work:
     is_uneven_group: bool = False
     """A convolution's groups have 24, 40, 56 … channels: more than 8, not divisible by 16."""
     is_unaligned: bool = False
-    """A convolution's input or output channels are not divisible by 8: a copy pads them."""
+    """Without groups, its input or output channels are more than 8 and not divisible by 8."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 
