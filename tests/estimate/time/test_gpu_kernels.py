@@ -223,6 +223,23 @@ def test_an_activation_is_computed_again_by_each_that_reads_a_part_of_it() -> No
     assert norm.written_bytes == rows * 64 * 4
 
 
+class Halves(nn.Module):
+    """Both halves of a product are read, by one operator or by two that join."""
+
+    def __init__(self, *, apart: bool) -> None:
+        super().__init__()
+        self.wide, self.apart = nn.Linear(64, 128, bias=False), apart
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = self.wide(x).chunk(2, dim=-1)
+        return torch.sigmoid(first) * (torch.tanh(second) if self.apart else second)
+
+
+def test_parts_of_a_tensor_are_read_by_groups_that_join_as_by_one() -> None:
+    both = [moved(traced(Halves(apart=apart), (4096, 64))) for apart in (False, True)]
+    assert both[0] == both[1]
+
+
 def test_what_a_product_reads_is_written_for_all() -> None:
     sizes = [moved(traced(Padded(is_read=read), (1024, 1024))) for read in (False, True)]
     matrix = 1024 * 1024 * 4

@@ -73,17 +73,20 @@ class _Group:
         self.bits = 1 << self.number
 
     def add(self, op: OpRecord, work: Work, sources: _Sources) -> None:
-        for index, nbytes in sources.items():
-            if index not in self.made:
-                self.read[index] = self.read.get(index, 0.0) + nbytes
+        self._note_read(sources)
         for index, tensor in zip(op.writes, op.outputs, strict=False):
             self.made[index] = max(self.made.get(index, 0), tensor.nbytes)
         self.ops.append(op)
         self.works.append(work)
 
+    def _note_read(self, sources: _Sources) -> None:
+        for index, nbytes in sources.items():
+            if index not in self.made:
+                self.read[index] = self.read.get(index, 0.0) + nbytes
+
     def absorb(self, other: _Group) -> None:
         """Take another group's operators, which none of this group's needs by way of a third."""
-        self.read = {**{i: n for i, n in other.read.items() if i not in self.made}, **self.read}
+        self._note_read(other.read)
         self.made.update(other.made)
         self.ops.extend(other.ops)
         self.works.extend(other.works)
