@@ -66,7 +66,9 @@ def test_a_set_that_nothing_was_fitted_on_is_met() -> None:
     ("timm inference RTX 4090, compiled, torch 2.9", 0.07, 0.20),
     ("timm training RTX 3090", 0.07, 0.20),
     ("neusight", 0.08, 0.18),
-    ("lambda", 0.10, 0.28),  # an A100's half precision is known by BERT or by ResNet-50 alone
+    # 18 % before a calibration with which all timm sets but this one improved: without a family
+    # an A100's half precision is known by BERT or by ResNet-50 alone.
+    ("lambda", 0.10, 0.28),
 ])  # fmt: skip
 def test_families_left_out_are_met(name: str, median: float, ninth: float) -> None:
     """What the last calibration found of families that it had not seen, and of their intervals."""
@@ -80,8 +82,11 @@ def test_families_left_out_are_met(name: str, median: float, ninth: float) -> No
     ("timm inference RTX 4090", 0.06, 0.14),
     ("timm inference RTX 4090, compiled", 0.11, 0.31),
     ("timm inference RTX PRO 6000 Max-Q", 0.11, 0.22),
+    ("timm training RTX 3090", 0.11, 0.27),
+    ("lambda", 0.13, 0.30),
 ])  # fmt: skip
 def test_a_gpu_and_its_siblings_left_out_are_met(name: str, median: float, ninth: float) -> None:
+    """Not NeuSight's V100, whose fp32 cores sustain a quarter more than any other GPU's here."""
     left_out_row(name, KIN, median, ninth, most_covered=0.97)
 
 
