@@ -66,7 +66,7 @@ def test_a_set_that_nothing_was_fitted_on_is_met() -> None:
     ("timm inference RTX 4090, compiled, torch 2.9", 0.07, 0.20),
     ("timm training RTX 3090", 0.07, 0.20),
     ("neusight", 0.08, 0.18),
-    # 18 % before a calibration with which all timm sets but this one improved: without a family
+    # 18 % before the last calibration, which improved every timm set. Without a family
     # an A100's half precision is known by BERT or by ResNet-50 alone.
     ("lambda", 0.10, 0.28),
 ])  # fmt: skip
