@@ -26,8 +26,6 @@ NO_TEXT = (
 )  # fmt: skip
 """Functions whose arguments are patterns or names."""
 DATA = (
-    "elementwise_ops.py",
-    "free_ops.py",
     "autocast_lists.py",
     "kinds.py",
     "scalars.py",

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 import torchgauge
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "torchgauge"
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -89,7 +90,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"torchgauge", f"torchgauge-{version}.dist-info"}
     assert "torchgauge/py.typed" in names
-    assert "torchgauge/devices/devices.csv" in names
+    tables = SOURCE.rglob("*.csv")
+    assert {f"torchgauge/{path.relative_to(SOURCE)}" for path in tables} <= set(names)
     assert f"torchgauge-{version}.dist-info/licenses/LICENSE" in names
     assert not [name for name in names if "/test" in name or name.endswith(".pyc")]
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
 
-from torchgauge.estimate.compute import free_ops
-from torchgauge.estimate.compute.elementwise_ops import (
-    BATCH_NORMS_WITH_FLAG,
-    EMBEDDING_BAGS,
-    READS_BY_INDEX,
-    READS_FIRST_ARGUMENT,
-    WEIGHTS,
-    WHOLE_TENSOR_OPS,
-    WRITES_BY_INDEX,
-)
+from torchgauge.devices.tables import rows
+from torchgauge.estimate.compute.elementwise import TABLE
 from torchgauge.estimate.compute.flops import (
     OpCost,
     not_counted_reason,
@@ -23,6 +16,7 @@ from torchgauge.estimate.compute.flops import (
     register_flop_formula,
     unregister_flop_formula,
 )
+from torchgauge.estimate.compute.formulas import dot_products
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
@@ -592,23 +586,18 @@ def test_an_error_in_a_formula_is_not_hidden():
 
 # ------------------------------------------------------------------------ the tables
 
-TABLES = {
-    "free": free_ops.FREE_OPS,
-    "whole": WHOLE_TENSOR_OPS,
-    "reads": READS_BY_INDEX,
-    "writes": WRITES_BY_INDEX,
-    "first": READS_FIRST_ARGUMENT,
-    "bags": EMBEDDING_BAGS,
-    "norms": BATCH_NORMS_WITH_FLAG,
-    "weighted": frozenset(WEIGHTS),
-}
+
+@pytest.mark.parametrize("table", [TABLE, dot_products.TABLE])
+def test_an_op_is_in_a_table_once(table):
+    found = Counter(row["operator"] for row in rows(table))
+    assert found
+    assert not [name for name, count in found.items() if count > 1]
 
 
-@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(TABLES, 2)))
-def test_an_op_is_in_one_table_only(one, other):
-    assert not TABLES[one] & TABLES[other]
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_no_table_holds_an_op_that_has_a_formula(table):
-    assert not [n for n in TABLES[table] if find_flop_formula(f"aten.{n}.default")]
+def test_no_op_of_the_element_wise_table_has_a_formula():
+    names = [
+        row["operator"]
+        for row in rows(TABLE)
+        if row["operations"] != "pairs-or-product"  # counts the one or the other
+    ]
+    assert not [name for name in names if find_flop_formula(f"{name}.default")]

@@ -1,9 +1,9 @@
-"""How much element-wise work an operator is; the operators' names are in ``elementwise_ops.py``.
+"""How much element-wise work an operator is; which operator counts how is in ``elementwise.csv``.
 
 Convention: one operation per element of the largest tensor read or made — a pointwise op counts
 its output, a reduction its input, a pooling whichever is larger. A list of tensors (``_foreach_*``,
 fused optimizers) is one operand with the elements of all of them. Indexing counts the elements
-moved, not the table behind them. Few ops weigh more: see ``WEIGHTS``.
+moved, not the table behind them. Few ops weigh more.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from math import log2, prod
-from typing import TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 
-from torchgauge.estimate.compute import elementwise_ops as ops
-from torchgauge.estimate.compute import free_ops as free
+from torchgauge.devices.tables import rows
 from torchgauge.estimate.compute.formulas.arguments import (
     argument,
     integers,
@@ -28,6 +28,18 @@ from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 ElementCount: TypeAlias = Callable[[OpRecord], int]
 
+TABLE: Final = Path(__file__).with_suffix(".csv")
+_FREE_NAMESPACES = ("_c10d_functional.", "_c10d_functional_autograd.", "c10d.", "profiler.")
+"""Collectives move data; the additions of an all-reduce are the network's, not the model's."""
+_FREE_FAMILIES = ("aten._nested_", "aten._validate_sparse_", "aten._cast_", "aten.sym_")
+"""What names begin with that stand in no table and are free."""
+_WHOLE_TENSOR_FAMILIES = (
+    "aten.special_", "aten.fake_quantize_", "aten._fake_quantize_", "quantized_decomposed."
+)  # fmt: skip
+"""The same of those that count one operation per element of the largest tensor."""
+_SHARING_NAMESPACES = ("prims", "quantized")
+"""Whose operators follow those of ``aten`` that have the same name."""
+
 
 def no_elements(op: OpRecord) -> int:
     """Return 0: the op moves data or makes a view."""
@@ -37,18 +49,18 @@ def no_elements(op: OpRecord) -> int:
 @cache
 def find_element_count(name: str) -> ElementCount | None:
     """Return the rule for a qualified overload, ``None`` where none of the tables has it."""
-    if name.startswith(free.FREE_NAMESPACES):
+    if name.startswith(_FREE_NAMESPACES):
         return no_elements
     for packet in packets(name):
         namespace, _, base = packet.partition(".")
         own = (packet, packet.removesuffix("_copy"), packet.removesuffix("_backward"))
-        shared = (f"aten.{base}" if namespace in ops.SHARING_NAMESPACES else packet,)
+        shared = (f"aten.{base}" if namespace in _SHARING_NAMESPACES else packet,)
         for known in (*own, packet.replace("._foreach_", "."), *shared):
             if known in _RULES:
                 return _RULES[known]
-        if packet.startswith(free.FREE_FAMILIES):
+        if packet.startswith(_FREE_FAMILIES):
             return no_elements
-        if packet.startswith(ops.WHOLE_TENSOR_FAMILIES):
+        if packet.startswith(_WHOLE_TENSOR_FAMILIES):
             return largest_operand
     return None
 
@@ -128,23 +140,22 @@ def _bias(gradient: int, mask_at: int) -> ElementCount:
     return count
 
 
-def _qualified(names: frozenset[str], count: ElementCount) -> dict[str, ElementCount]:
-    return {name if "." in name else f"aten.{name}": count for name in names}
-
-
+_COUNTS: dict[str, ElementCount] = {
+    **{str(weight): _weighted(weight) for weight in (2, 4, 5, 7, 8, 10, 14)},
+    "1": largest_operand,
+    "nothing": no_elements,
+    "made": _made,
+    "written": _written,
+    "first-argument": _first_argument,
+    "rows-looked-up": _rows_looked_up,
+    "batch-norm": _batch_norm,
+    "fourier": _fourier,
+    "pairs": _pairs_of_rows,
+    "pairs-or-product": _pairs_unless_matmul,
+    "pairs-backward": _pairs_backward,
+}
 _RULES: dict[str, ElementCount] = {
-    **_qualified(free.FREE_OPS | free.FREE_OPS_ELSEWHERE, no_elements),
-    **_qualified(ops.WHOLE_TENSOR_OPS | ops.WHOLE_TENSOR_OPS_ELSEWHERE, largest_operand),
-    **_qualified(ops.READS_BY_INDEX, _made),
-    **_qualified(ops.WRITES_BY_INDEX, _written),
-    **_qualified(ops.READS_FIRST_ARGUMENT, _first_argument),
-    **_qualified(ops.EMBEDDING_BAGS, _rows_looked_up),
-    **_qualified(ops.BATCH_NORMS_WITH_FLAG, _batch_norm),
-    **{f"aten.{name}": _weighted(weight) for name, weight in ops.WEIGHTS.items()},
-    **_qualified(frozenset({"_fft_c2c", "_fft_c2r", "_fft_r2c"}), _fourier),
-    **_qualified(frozenset({"_pdist_forward", "pdist"}), _pairs_of_rows),
-    **_qualified(frozenset({"_cdist_forward", "cdist"}), _pairs_unless_matmul),
-    **_qualified(frozenset({"_cdist_backward", "_pdist_backward"}), _pairs_backward),
+    **{row["operator"]: _COUNTS[row["operations"]] for row in rows(TABLE)},
     "aten.convolution_backward": _bias(0, 10),
     "aten.convolution_backward_overrideable": _bias(0, 9),
     "aten.linear_backward": _bias(1, 3),

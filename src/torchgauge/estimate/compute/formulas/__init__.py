@@ -1,4 +1,4 @@
-"""The matmul-like operators and their exact formulas, one file per family.
+"""The matmul-like operators and their exact formulas, one file per family, most in one table.
 
 Conventions that hold in all of them:
 
@@ -16,9 +16,10 @@ from torchgauge.estimate.compute.formulas import (
     attention,
     convolution,
     distance,
+    dot_products,
     linalg,
     matmul,
     recurrent,
 )
 
-__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "recurrent"]
+__all__ = ["attention", "convolution", "distance", "dot_products", "linalg", "matmul", "recurrent"]

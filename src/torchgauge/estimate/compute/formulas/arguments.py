@@ -1,4 +1,4 @@
-"""How a formula reads an ``OpRecord``, and the formula that most operators share."""
+"""How a formula reads an ``OpRecord``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from collections.abc import Iterable
 from math import prod
 from typing import TypeAlias
 
-from torchgauge.estimate.compute.registry import FlopFormula, ShapeNotVisibleError
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 Shape: TypeAlias = tuple[int, ...]
-
-RESULT = -1
-"""The first output, where arguments are told by position."""
-LAST = slice(-1, None)
-FILTER = slice(1, None)
-"""Of a convolution's weight ``[o, i/g, *kernel]``: what one element of the dense side meets."""
 
 
 def argument(
@@ -100,33 +94,3 @@ def output_shape(op: OpRecord, position: int = 0) -> Shape:
 def output_numel(op: OpRecord) -> int:
     """Return the number of elements of the first output."""
     return prod(output_shape(op))
-
-
-def dot_products(
-    *, factor: int, dims: slice = LAST, of: int = RESULT, times: int = 2, mask_at: int | None = None
-) -> FlopFormula:
-    """Return the formula ``times · numel(of) · Π(dims of the factor)``.
-
-    Every element of ``of`` is, or goes into, a dot product as long as these dimensions of a factor.
-    With an ``output_mask`` that holds once for each gradient asked for; without a mask, or with an
-    empty one, for both. Its third flag is the bias, a reduction.
-    """
-
-    def formula(op: OpRecord) -> int:
-        dense = output_shape(op) if of == RESULT else shape(op, of)
-        gradients = 1 if mask_at is None else sum(mask(op, mask_at)[:2] or (True, True))
-        return times * prod(dense) * prod(shape(op, factor)[dims]) * gradients
-
-    formula.__doc__ = _told(factor, dims, of, times, has_mask=mask_at is not None)
-    return formula
-
-
-def _told(factor: int, dims: slice, of: int, times: int, *, has_mask: bool) -> str:
-    """Return what ``dot_products`` computes, for ``torchgauge explain``."""
-    dense = "the output" if of == RESULT else f"argument {of}"
-    which = {
-        (-1, None): "last dimension", (1, None): "dimensions from the second on",
-        (-2, -1): "last but one dimension", (0, 2): "first two dimensions",
-    }.get((dims.start, dims.stop), "first and last dimension")  # fmt: skip
-    each = ", for each gradient asked for" if has_mask else ""
-    return f"``{times} · elements of {dense} · {which} of argument {factor}{each}``"

@@ -14,7 +14,6 @@ from math import prod
 from torchgauge.estimate.compute.formulas.arguments import (
     Shape,
     argument,
-    dot_products,
     output_shape,
     shape,
 )
@@ -70,13 +69,6 @@ register_table({
     # ``25 n³`` for the Schur form and its vectors, ``10 n³`` for values (7.5.6)
     "aten.linalg_eig": _per_matrix(lambda m, n: 75 * n**3),
     "aten._linalg_eigvals aten.linalg_eigvals": _per_matrix(lambda m, n: 30 * n**3),
-    # Triangular ``a: […, n, n]`` and ``b`` (``k × n`` from the right): ``n · numel(b)`` (3.1)
-    "aten.linalg_solve_triangular": dot_products(of=1, factor=0, times=1),
-    "aten.triangular_solve": dot_products(of=0, factor=1, times=1),  # ``(b, a)``
-    # Two triangular systems, ``2 n · numel(b)`` (3.1; LDL: 4.4): ``(b, factor)``
-    "aten.cholesky_solve aten._cholesky_solve_helper aten.lu_solve": dot_products(of=0, factor=1),
-    # ``(factors, pivots, b)``
-    "aten.linalg_lu_solve aten.linalg_ldl_solve": dot_products(of=2, factor=0),
 })  # fmt: skip
 
 

@@ -1,10 +1,4 @@
-"""Matrix products: dense, batched, grouped, scaled, quantized, semi-structured, einsum.
-
-Every element of a product is a dot product of length ``k``: ``2 · numel(out) · k`` FLOPs, however
-the operator lays out or broadcasts its batch dimensions. ``ger``, ``outer``, ``addr`` and ``kron``
-accumulate nothing; they are element-wise products, as their decompositions are. An int8 or 4-bit
-product is a MAC like any other: quantizing and dequantizing inside of its kernel is element-wise.
-"""
+"""Matrix products that no row of ``dot_products.csv`` counts: lists, groups, contractions."""
 
 from __future__ import annotations
 
@@ -12,7 +6,6 @@ from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import (
     argument,
-    dot_products,
     integer,
     integers,
     output_numel,
@@ -20,64 +13,8 @@ from torchgauge.estimate.compute.formulas.arguments import (
     shapes,
 )
 from torchgauge.estimate.compute.formulas.contraction import einsum_macs, trilinear_macs
-from torchgauge.estimate.compute.registry import (
-    ShapeNotVisibleError,
-    register_flop_formula,
-    register_table,
-)
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, register_flop_formula
 from torchgauge.facts.trace import OpRecord
-
-_ROWS = slice(-2, -1)
-
-register_table({
-    # ``[…, m, k] · [k, n] → […, m, n]``: ``2 · numel(out) · k``. Only the first factor and the
-    # output are read, so packed weights count too.
-    """
-        aten.mm aten.bmm aten.mv aten.dot aten.vdot aten.inner aten.matmul aten.linalg_matmul
-        aten.linalg_vecdot aten.linear aten.mkldnn_linear aten._int_mm aten._scaled_mm
-        aten._scaled_mm_v2 aten._weight_int4pack_mm aten._weight_int4pack_mm_for_cpu
-        aten._weight_int4pack_mm_with_scales_and_zeros aten._weight_int8pack_mm
-        aten._mixed_dtypes_linear aten._dyn_quant_matmul_4bit
-        aten._wrapped_quantized_linear_prepacked aten.fbgemm_linear_int8_weight
-        aten.fbgemm_linear_int8_weight_fp32_activation aten.fbgemm_linear_fp16_weight
-        aten.fbgemm_linear_fp16_weight_fp32_activation mkl._mkl_linear mkldnn._linear_pointwise
-        onednn.linear_dynamic_fp16 onednn.linear_relu_dynamic_fp16 onednn.qlinear_pointwise
-        quantized.int4mm_packed_weight_cpu quantized.linear quantized.linear_dynamic
-        quantized.linear_dynamic_fp16 quantized.linear_dynamic_fp16_unpacked_weight
-        quantized.linear_leaky_relu quantized.linear_relu quantized.linear_relu_dynamic
-        quantized.linear_relu_dynamic_fp16 quantized.linear_tanh
-        quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        quantized.linear_with_input_q_dq_qweight_dq_relu_output_fp32 quantized.matmul
-        _quantized._wrapped_quantized_linear_prepacked _quantized.linear
-        _quantized.linear_dynamic _quantized.wrapped_fbgemm_linear_fp16_weight
-        _quantized.wrapped_quantized_linear sparse.qlinear sparse.qlinear_dynamic
-        sparse.qlinear_relu sparse.qlinear_relu_dynamic bitsandbytes.gemm_4bit
-        bitsandbytes.gemv_4bit bitsandbytes.int8_scaled_mm bitsandbytes.int8_linear_matmul
-    """: dot_products(factor=0),
-    # ``c + a · b``, ``a: […, m, k]``: the addend costs no MAC. Outlier columns of bitsandbytes'
-    # 8-bit product, whose number is data, count once.
-    """
-        aten.addmm aten._addmm_activation aten.baddbmm aten.addmv
-        bitsandbytes.int8_mixed_scaled_mm
-    """: dot_products(factor=1),
-    # ``c + Σ_b a[b] · d[b]``, ``a: [b, m, k]``: ``2 · b · m · n · k``
-    "aten.addbmm": dot_products(factor=1, dims=slice(0, None, 2)),
-    # ``x: […, k]``, ``grad: […, n]``: ``2 · numel(grad) · k`` per gradient asked for
-    "aten.linear_backward aten.mkldnn_linear_backward": dot_products(of=1, factor=0, mask_at=3),
-    # ``grad: […, m, n]``, ``a: […, m, k]``: the same
-    "aten.matmul_backward": dot_products(of=0, factor=1, mask_at=3),
-    # ``grad: […, n] · weight: [n, k]``
-    "aten.mkldnn_linear_backward_input": dot_products(of=1, factor=2),
-    # ``gradᵀ: [n, …] · x: […, k]``
-    "aten.mkldnn_linear_backward_weights": dot_products(of=0, factor=1),
-    # 2:4 sparse weight ``[n, k/2]``: half the products run, ``numel(out) · k``
-    "aten._sparse_semi_structured_linear": dot_products(factor=0, times=1),
-    # 2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``. Metadata,
-    # and what is added to, stand before ``b``.
-    "aten._cslt_sparse_mm": dot_products(factor=1, dims=_ROWS, times=1),
-    "aten._sparse_semi_structured_mm": dot_products(factor=2, dims=_ROWS, times=1),
-    "aten._sparse_semi_structured_addmm": dot_products(factor=3, dims=_ROWS, times=1),
-})  # fmt: skip
 
 
 @register_flop_formula("out_dtype")
