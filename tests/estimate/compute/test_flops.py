@@ -16,7 +16,6 @@ from torchgauge.estimate.compute.flops import (
     register_flop_formula,
     unregister_flop_formula,
 )
-from torchgauge.estimate.compute.formulas import dot_products
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
@@ -587,9 +586,8 @@ def test_an_error_in_a_formula_is_not_hidden():
 # ------------------------------------------------------------------------ the tables
 
 
-@pytest.mark.parametrize("table", [TABLE, dot_products.TABLE])
-def test_an_op_is_in_a_table_once(table):
-    found = Counter(row["operator"] for row in rows(table))
+def test_an_op_is_in_the_element_wise_table_once():
+    found = Counter(row["operator"] for row in rows(TABLE))
     assert found
     assert not [name for name, count in found.items() if count > 1]
 

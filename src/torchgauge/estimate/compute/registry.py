@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from torchgauge.devices.tables import rows
 from torchgauge.facts.trace import OpRecord
 
 FlopFormula: TypeAlias = Callable[[OpRecord], int]
@@ -67,10 +69,10 @@ def register_flop_formula(
     return register
 
 
-def register_table(table: Mapping[str, FlopFormula]) -> None:
-    """Register formulas by the names of their operators, with white space between the names."""
-    for targets, formula in table.items():
-        register_flop_formula(*targets.split())(formula)
+def register_table(module: str, formula: Callable[[Mapping[str, str]], FlopFormula]) -> None:
+    """Register the formula of each row of the table beside a module, given the module's file."""
+    for row in rows(Path(module).with_suffix(".csv")):
+        register_flop_formula(row["operator"])(formula(row))
 
 
 def unregister_flop_formula(target: object) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 Shape: TypeAlias = tuple[int, ...]
+ABSENT: Final = -1
+"""Where an argument would stand that an operator does not have."""
 
 
 def argument(

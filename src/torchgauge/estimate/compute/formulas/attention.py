@@ -7,11 +7,16 @@ Source: Dao, FlashAttention-2 (arXiv:2307.08691), algorithms 1 and 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from math import prod
-from typing import TypeAlias
 
-from torchgauge.estimate.compute.formulas.arguments import Shape, argument, integer, shape
+from torchgauge.estimate.compute.formulas.arguments import (
+    ABSENT,
+    Shape,
+    argument,
+    integer,
+    shape,
+)
 from torchgauge.estimate.compute.registry import FlopFormula, register_flop_formula, register_table
 from torchgauge.facts.trace import OpRecord
 
@@ -37,36 +42,22 @@ def _score_count(query: Shape, key: Shape) -> int:
     return leading * query[-2] * key[-2]
 
 
-_Flops: TypeAlias = Callable[[Shape, Shape, Shape], int]
-
-
-def _heads_first(flops: _Flops, first: int) -> FlopFormula:
-    """Count q, k, v from the argument ``first`` on, heads before tokens: ``[b, h, tokens, e]``."""
-
-    def formula(op: OpRecord) -> int:
-        return flops(shape(op, first), shape(op, first + 1), shape(op, first + 2))
-
-    return formula
-
-
-def _tokens_first(flops: _Flops, first: int, lengths_at: int) -> FlopFormula:
-    """Count q, k, v that are ``[b, tokens, h, e]``, or jagged (see ``_jagged``)."""
+def _fused(row: Mapping[str, str]) -> FlopFormula:
+    """Return the formula of q, k, v from an argument on, as a row of the table says."""
+    flops = attention_backward_flops if row["direction"] == "backward" else attention_flops
+    first, lengths_at = int(row["first"]), int(row["lengths"] or ABSENT)
+    tokens_first = row["order"] == "tokens-first"
 
     def formula(op: OpRecord) -> int:
-        if argument(op, lengths_at) is not None:
+        has_lengths = argument(op, lengths_at) is not None
+        if has_lengths and (tokens_first or len(shape(op, first)) != 4):
             return flops(*_jagged(op, first, lengths_at))
-        shapes = (shape(op, first + place) for place in range(3))
-        return flops(*((batch, heads, tokens, e) for batch, tokens, heads, e in shapes))
-
-    return formula
-
-
-def _heads_first_or_jagged(flops: _Flops, first: int, lengths_at: int) -> FlopFormula:
-    dense = _heads_first(flops, first)
-
-    def formula(op: OpRecord) -> int:
-        is_dense = argument(op, lengths_at) is None or len(shape(op, first)) == 4
-        return dense(op) if is_dense else flops(*_jagged(op, first, lengths_at))
+        query, key, value = (shape(op, first + place) for place in range(3))
+        if tokens_first:
+            query, key, value = (
+                (batch, heads, tokens, e) for batch, tokens, heads, e in (query, key, value)
+            )
+        return flops(query, key, value)
 
     return formula
 
@@ -88,36 +79,7 @@ def _jagged(op: OpRecord, first: int, lengths_at: int) -> tuple[Shape, Shape, Sh
     )
 
 
-register_table({
-    # ``(q, k, v, …)``. FlexAttention counts dense too: its block mask is data.
-    """
-        aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math
-        aten._scaled_dot_product_attention_math_for_mps aten._scaled_dot_product_cudnn_attention
-        aten._scaled_dot_product_efficient_attention aten._scaled_dot_product_flash_attention
-        aten._scaled_dot_product_flash_attention_for_cpu
-        aten._scaled_dot_product_fused_attention_overrideable aten._triton_scaled_dot_attention
-        flex_attention
-    """: _heads_first(attention_flops, 0),
-    # ``(grad, q, k, v, …)``
-    """
-        aten._scaled_dot_product_cudnn_attention_backward
-        aten._scaled_dot_product_efficient_attention_backward
-        aten._scaled_dot_product_flash_attention_backward
-        aten._scaled_dot_product_flash_attention_for_cpu_backward
-        aten._scaled_dot_product_fused_attention_overrideable_backward
-    """: _heads_first(attention_backward_flops, 1),
-    # ``(q, k, v, out, …)``, dense
-    "flex_attention_backward": _heads_first(attention_backward_flops, 0),
-    "aten._flash_attention_forward": _tokens_first(attention_flops, 0, 3),
-    "aten._efficient_attention_forward": _tokens_first(attention_flops, 0, 4),  # a bias before
-    # ``(out, q, k, v, …)``
-    "aten._flash_attention_forward_no_dropout_inplace": _tokens_first(attention_flops, 1, 4),
-    "aten._flash_attention_backward aten._efficient_attention_backward": _tokens_first(
-        attention_backward_flops, 1, 6
-    ),
-    "aten._cudnn_attention_forward": _heads_first_or_jagged(attention_flops, 0, 4),
-    "aten._cudnn_attention_backward": _heads_first_or_jagged(attention_backward_flops, 1, 9),
-})  # fmt: skip
+register_table(__file__, _fused)
 
 
 @register_flop_formula("aten._native_multi_head_attention", "aten._triton_multi_head_attention")

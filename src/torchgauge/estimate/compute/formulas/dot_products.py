@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 from typing import Final
 
-from torchgauge.devices.tables import rows
 from torchgauge.estimate.compute.formulas.arguments import mask, output_shape, shape
-from torchgauge.estimate.compute.registry import FlopFormula, register_flop_formula
+from torchgauge.estimate.compute.registry import FlopFormula, register_table
 from torchgauge.facts.trace import OpRecord
 
-TABLE: Final = Path(__file__).with_suffix(".csv")
 _OUTPUT = "output"
 _DIMENSIONS: Final = {
     "last dimension": slice(-1, None),
@@ -26,7 +23,7 @@ _DIMENSIONS: Final = {
 }
 
 
-def dot_products(row: Mapping[str, str]) -> FlopFormula:
+def _dot_products(row: Mapping[str, str]) -> FlopFormula:
     """Return the formula ``times · numel(elements) · Π(dimensions of the factor)`` of a row.
 
     Every element is, or goes into, a dot product as long as these dimensions. With a mask that
@@ -50,5 +47,4 @@ def dot_products(row: Mapping[str, str]) -> FlopFormula:
     return formula
 
 
-for _row in rows(TABLE):
-    register_flop_formula(_row["operator"])(dot_products(_row))
+register_table(__file__, _dot_products)

@@ -8,7 +8,7 @@ expects. ``matrix_exp`` has no count: the norm of the matrix decides how many pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import (
@@ -35,41 +35,21 @@ def _columns(right_side: Shape, matrix: Shape) -> int:
     return right_side[-1] if len(right_side) >= len(matrix) else 1
 
 
-def _per_matrix(thirds: Callable[[int, int], int]) -> FlopFormula:
-    """Return the formula of ``[…, m, n]``, given three times its FLOPs with ``n`` the smaller."""
+def _factorization(row: Mapping[str, str]) -> FlopFormula:
+    """Return the formula of ``[…, m, n]`` as a row of the table says, with ``n`` the smaller."""
+    of_mn2, of_n3 = int(row["mn2"]), int(row["n3"])
 
     def formula(op: OpRecord) -> int:
         a = shape(op, 0)
         n, m = sorted(a[-2:])
-        return _batch(a) * thirds(m, n) // 3
+        return _batch(a) * (of_mn2 * m * n**2 + of_n3 * n**3) // 3
 
     return formula
 
 
-householder = _per_matrix(lambda m, n: 6 * m * n**2 - 2 * n**3)
+register_table(__file__, _factorization)
+householder = _factorization({"mn2": "6", "n3": "-2"})
 """``2 n² (m − n/3)`` (5.2.1)."""
-
-register_table({
-    # ``n³ / 3`` (4.2.5; LDL: 4.4, ``sytrf`` in LAWN 41)
-    """
-        aten.cholesky aten.linalg_cholesky aten.linalg_cholesky_ex aten.linalg_ldl_factor
-        aten.linalg_ldl_factor_ex
-    """: _per_matrix(lambda m, n: n**3),
-    # ``m n² − n³ / 3``, ``2 n³ / 3`` if square (3.2.10)
-    """
-        aten._lu_with_info aten.linalg_lu aten.linalg_lu_factor aten.linalg_lu_factor_ex
-        aten._linalg_det aten.linalg_det aten._linalg_slogdet aten.linalg_slogdet aten.det
-        aten.slogdet aten.logdet
-    """: _per_matrix(lambda m, n: 3 * m * n**2 - n**3),
-    # ``2 n³`` (LAPACK ``getrf`` and ``getri``)
-    "aten.inverse aten.linalg_inv aten.linalg_inv_ex": _per_matrix(lambda m, n: 6 * n**3),
-    # ``2 n³ / 3`` from the factor (LAPACK ``potri``)
-    "aten.cholesky_inverse": _per_matrix(lambda m, n: 2 * n**3),
-    "aten.geqrf": householder,
-    # ``25 n³`` for the Schur form and its vectors, ``10 n³`` for values (7.5.6)
-    "aten.linalg_eig": _per_matrix(lambda m, n: 75 * n**3),
-    "aten._linalg_eigvals aten.linalg_eigvals": _per_matrix(lambda m, n: 30 * n**3),
-})  # fmt: skip
 
 
 @register_flop_formula("aten._linalg_solve_ex", "aten.linalg_solve", "aten.linalg_solve_ex")

@@ -7,6 +7,7 @@ are element-wise. The backward runs the same products twice, for the data and fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import Shape, argument, mask, shape, shapes
@@ -25,8 +26,10 @@ def recurrent_flops(inputs: Shape, weights: tuple[Shape, ...]) -> int:
     return 2 * tokens * sum(prod(weight) for weight in weights if len(weight) == 2)
 
 
-def _network(*weights: int, inputs: int = 0, passes: int = 1) -> FlopFormula:
-    """Return the formula of a network whose weights are these arguments, or lists."""
+def _network(row: Mapping[str, str]) -> FlopFormula:
+    """Return the formula of a network as a row of the table says."""
+    inputs, passes = int(row["inputs"]), int(row["passes"])
+    weights = tuple(map(int, row["weights"].split()))
 
     def formula(op: OpRecord) -> int:
         found = [
@@ -38,32 +41,7 @@ def _network(*weights: int, inputs: int = 0, passes: int = 1) -> FlopFormula:
     return formula
 
 
-register_table({
-    # ``(x, weights, …)``
-    "aten._cudnn_rnn aten.miopen_rnn": _network(1),
-    # ``(x, hidden, weights, …)``, or packed ``(x, batch_sizes, hidden, weights, …)``
-    """
-        aten.lstm aten.gru aten.rnn_tanh aten.rnn_relu aten._lstm_mps aten.quantized_lstm
-        aten.quantized_gru
-    """: _network(2),
-    """
-        aten.lstm.data aten.gru.data aten.rnn_tanh.data aten.rnn_relu.data
-        aten.quantized_lstm.data aten.quantized_gru.data aten.quantized_lstm.data_legacy
-        aten.quantized_gru.data_legacy
-    """: _network(3),
-    "aten.lstm_mps_backward": _network(8, inputs=5, passes=2),
-    # ``(x, w_input, w_hidden, biases…)``: one layer in one direction
-    "aten.mkldnn_rnn_layer": _network(1, 2),
-    "aten.mkldnn_rnn_layer_backward": _network(1, 2, passes=2),  # always every gradient
-    # ``(x, hidden, w_input, w_hidden, …)``: one step
-    """
-        aten.lstm_cell aten.gru_cell aten.rnn_tanh_cell aten.rnn_relu_cell
-        aten.quantized_lstm_cell aten.quantized_gru_cell aten.quantized_rnn_tanh_cell
-        aten.quantized_rnn_relu_cell quantized.quantized_lstm_cell_dynamic
-        quantized.quantized_gru_cell_dynamic quantized.quantized_rnn_tanh_cell_dynamic
-        quantized.quantized_rnn_relu_cell_dynamic
-    """: _network(2, 3),
-})  # fmt: skip
+register_table(__file__, _network)
 
 
 @register_flop_formula("aten._cudnn_rnn_backward", "aten.miopen_rnn_backward")
