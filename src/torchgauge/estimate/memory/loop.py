@@ -43,6 +43,16 @@ class Loop:
         self.origins.append(op)
         self.storages.append(storage)
 
+    def alive_after(self, event: int) -> list[int]:
+        """Return the events that took the blocks that are alive after an event, in order."""
+        taken: dict[int, int] = {}
+        for index, (is_free, key, _) in enumerate(self.events[: event + 1]):
+            if is_free:
+                taken.pop(key, None)
+            else:
+                taken[key] = index
+        return list(taken.values())
+
 
 def repeat(
     trace: Trace,
@@ -134,8 +144,8 @@ class _Repeater:
             for op, _ in self._clearing.get(index, ()):
                 self._loop.add(True, EMPTY_CACHE, 0, op=op, storage=-1)
         for op, sizes in self._kernels.get(index, ()):
-            for key in self._take(op, sizes):
-                self._loop.add(True, key, 0, op=op, storage=-1)
+            for key, size in zip(self._take(op, sizes), sizes, strict=True):
+                self._loop.add(True, key, size, op=op, storage=-1)
 
     def _take(self, op: int, sizes: tuple[int, ...]) -> range:
         """Allocate blocks that no storage of the trace stands for; return their keys."""

@@ -6,7 +6,7 @@ what ``max_memory_reserved`` reports for all of them. The device shows the CUDA 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
@@ -14,7 +14,13 @@ from torchgauge.estimate.memory.device import Gpu, judge, loop_of, on_the_device
 from torchgauge.estimate.memory.intervals import Spread, spread_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
 from torchgauge.estimate.memory.loop import Loop
-from torchgauge.estimate.memory.roles import bytes_by_role, largest_alive, saved_activations, where
+from torchgauge.estimate.memory.roles import (
+    bytes_by_role,
+    largest_alive,
+    role_of,
+    saved_activations,
+    where,
+)
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
 from torchgauge.facts.trace import Phase, Role, Trace
@@ -55,10 +61,7 @@ def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint,
     """Return the live bytes before the step and after each op that changed them."""
     start, *later = moments(trace, live, first)
     before = live.after[start] if start >= 0 else live.before
-    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
-    for index in later:
-        points.append(_point(trace, trace.events[index].op, live.highest(index), points[-1]))
-    return tuple(points)
+    return _points(trace, before, ((trace.events[i].op, live.highest(i)) for i in later))
 
 
 def moments(trace: Trace, live: LiveBytes, first: int) -> Iterator[int]:
@@ -74,10 +77,15 @@ def moments(trace: Trace, live: LiveBytes, first: int) -> Iterator[int]:
             yield index
 
 
-def _point(trace: Trace, op: int, nbytes: int, before: TimelinePoint) -> TimelinePoint:
-    """Return a point; an op that failed belongs to the phase before."""
-    phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else before.phase
-    return TimelinePoint(op=op, phase=phase, live_bytes=nbytes)
+def _points(
+    trace: Trace, before: int, later: Iterable[tuple[int, int]]
+) -> tuple[TimelinePoint, ...]:
+    """Return the points of operators and bytes; an op that failed belongs to the phase before."""
+    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
+    for op, nbytes in later:
+        phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
+        points.append(TimelinePoint(op=op, phase=phase, live_bytes=nbytes))
+    return tuple(points)
 
 
 def _present(roles: dict[Role, int]) -> dict[Role, int]:
@@ -174,20 +182,11 @@ def alive_at(
 
     The bytes sum to what is allocated, with the rounding.
     """
-    alive: dict[int, tuple[int, int]] = {}
-    for (is_free, key, nbytes), storage in zip(
-        loop.events[: event + 1], loop.storages[: event + 1], strict=True
-    ):
-        if is_free:
-            alive.pop(key, None)
-        else:
-            alive[key] = storage, nbytes
-    roles = dict.fromkeys(Role, 0)
-    for storage, nbytes in alive.values():
-        role = trace.storages[storage].role if storage >= 0 else Role.WORKSPACE
-        roles[role] += nbytes
+    roles, taken = dict.fromkeys(Role, 0), loop.alive_after(event)
+    for index in taken:
+        roles[role_of(trace, loop.storages[index])] += loop.events[index][2]
     roles[Role.ROUNDING] = allocated - sum(roles.values())
-    return _present(roles), [storage for storage, _ in alive.values() if storage >= 0]
+    return _present(roles), [loop.storages[i] for i in taken if loop.storages[i] >= 0]
 
 
 def _timeline_of_loop(
@@ -197,10 +196,7 @@ def _timeline_of_loop(
     after = result.allocated_after
     start, *later = moments_of_loop(loop, result)
     before = after[start] if start >= 0 else 0
-    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
-    for index in later:
-        points.append(_point(trace, loop.origins[index], after[index], points[-1]))
-    return tuple(points)
+    return _points(trace, before, ((loop.origins[i], after[i]) for i in later))
 
 
 def moments_of_loop(loop: Loop, result: AllocatorResult) -> list[int]:
