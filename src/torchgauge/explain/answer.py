@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from math import fsum
 
 from torchgauge.errors import ScenarioError, UsageError
-from torchgauge.estimate.compute.registry import find_flop_formula
+from torchgauge.estimate.compute.registry import find_flop_formula, short_name
 from torchgauge.explain.figures import FigureKind, figure_named
-from torchgauge.explain.parts import PARTS, Step, merged, short_name
+from torchgauge.explain.parts import PARTS, Step, merged
 from torchgauge.facts.explanation import Contribution, Explanation, Rule
 from torchgauge.facts.report import Report
 from torchgauge.models.suggest import did_you_mean

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torchgauge.estimate.compute.flops import op_cost
+from torchgauge.estimate.compute.registry import short_name
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.peak import PeakBlock, blocks_at_peak
 from torchgauge.estimate.memory.roles import saved_activations
 from torchgauge.estimate.memory.workspaces import workspaces_for
-from torchgauge.estimate.step.texts import tensors_in, tensors_text
+from torchgauge.estimate.step.texts import tensors_text
+from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.facts.explanation import Contribution
 from torchgauge.facts.report import Report
@@ -146,24 +148,14 @@ def _times(trace: Trace, prediction: Prediction) -> Iterator[Contribution]:
 
 
 def _of_op(trace: Trace, op: OpRecord, value: float) -> Contribution:
-    taken = tensors_in((*op.args, *(given for _, given in op.kwargs)))
     return Contribution(
         name=short_name(op.name),
         module=trace.calls[op.call].path if op.call >= 0 else "",
         phase=str(op.phase),
         count=1,
         value=value,
-        detail=f"{tensors_text(taken)} → {tensors_text(op.outputs)}",
+        detail=f"{tensors_text(given_tensors(op))} → {tensors_text(op.outputs)}",
     )
-
-
-def short_name(name: str) -> str:
-    """Return an operator's name without its overload.
-
-    >>> short_name("aten.mm.default")
-    'aten.mm'
-    """
-    return name.rpartition(".")[0] if name.count(".") > 1 else name
 
 
 # ------------------------------------------------------------------ blocks

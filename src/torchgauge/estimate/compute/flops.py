@@ -12,6 +12,7 @@ linear layer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # Importing the package registers every built-in formula.
@@ -35,6 +36,7 @@ __all__ = [
     "ShapeNotVisibleError",
     "not_counted_reason",
     "op_cost",
+    "op_costs",
     "register_flop_formula",
     "unregister_flop_formula",
 ]
@@ -83,6 +85,16 @@ def op_cost(op: OpRecord) -> OpCost | None:
         )
     except ShapeNotVisibleError:
         return None
+
+
+def op_costs(ops: Iterable[OpRecord]) -> Iterator[tuple[OpRecord, OpCost | None]]:
+    """Yield operators with their costs; like operators, whose records share parts, share one."""
+    known: dict[tuple[object, ...], OpCost | None] = {}
+    for op in ops:  # a rule sees no more than these
+        key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), op.is_view)
+        if key not in known:
+            known[key] = op_cost(op)
+        yield op, known[key]
 
 
 def _real_flops(formula: FlopFormula, op: OpRecord) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any
 
-from torchgauge.estimate.compute.flops import OpCost, not_counted_reason, op_cost
+from torchgauge.estimate.compute.flops import not_counted_reason, op_costs
 from torchgauge.estimate.memory.lifetimes import LiveBytes
 from torchgauge.estimate.memory.roles import saved_activations
 from torchgauge.facts.report import CallCost, ModuleReport, Totals
@@ -39,21 +38,13 @@ class Compute:
 _TOTALS = {Phase.FORWARD: "forward", Phase.LOSS: "forward", Phase.BACKWARD: "backward"}
 
 
-def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = op_cost) -> Compute:
+def estimate_compute(trace: Trace) -> Compute:
     """Sum the cost of every op: forward, backward and optimizer FLOPs, element-wise work."""
     by_call = {name: [0] * len(trace.calls) for name in ("forward", "backward", "elementwise")}
     totals = {"forward": 0, "backward": 0, "optimizer": 0, "elementwise": 0}
     unknown: Counter[str] = Counter()
     first: dict[str, OpRecord] = {}
-    known: dict[tuple[Any, ...], OpCost | None] = {}
-    for op in trace.ops:  # a rule sees no more than these, and like operators share them
-        key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), op.is_view)
-        if cost is not op_cost:
-            found = cost(op)
-        elif key in known:
-            found = known[key]
-        else:
-            found = known[key] = op_cost(op)
+    for op, found in op_costs(trace.ops):
         if found is None:
             unknown[op.name] += 1
             first.setdefault(op.name, op)

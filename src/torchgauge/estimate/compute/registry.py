@@ -113,6 +113,15 @@ def find_flop_formula(name: str) -> FlopFormula | None:
     return next((_formulas[key] for key in (name, *packets(name)) if key in _formulas), None)
 
 
+def short_name(name: str) -> str:
+    """Return an operator's name without its overload.
+
+    >>> short_name("aten.mm.default")
+    'aten.mm'
+    """
+    return name.rpartition(".")[0] if name.count(".") > 1 else name
+
+
 def packets(name: str) -> tuple[str, ...]:
     """Return the packet of an overload, then the packet it is the in-place variant of.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torchgauge.estimate.step.texts import Texts, tensor_text, tensors_in
+from torchgauge.estimate.step.texts import Texts, tensor_text
+from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.pictures.step import Flow
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import OpRecord, Phase, Role, Trace
@@ -70,7 +71,7 @@ class _Drawing:
         if op.is_view:
             return
         node = self._node(op)
-        specs = tensors_in((*op.args, *(value for _, value in op.kwargs)))
+        specs = given_tensors(op)
         matched = specs if len(specs) == len(op.reads) else [None] * len(op.reads)
         for storage, spec in zip(op.reads, matched, strict=True):
             source = self._writer.get(storage)

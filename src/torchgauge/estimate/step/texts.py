@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torchgauge.facts.tensors import ArgumentValue, TensorSpec
+from torchgauge.facts.tensors import TensorSpec
 
 _MOST_TENSORS = 6
 
@@ -39,14 +39,3 @@ def tensors_text(specs: Iterable[TensorSpec]) -> str:
     if len(texts) > _MOST_TENSORS:
         texts = [*texts[: _MOST_TENSORS - 1], f"{len(texts) - _MOST_TENSORS + 1} more"]
     return ", ".join(texts)
-
-
-def tensors_in(values: Iterable[ArgumentValue]) -> list[TensorSpec]:
-    """Return the tensors among arguments, those in lists too."""
-    found: list[TensorSpec] = []
-    for value in values:
-        if isinstance(value, TensorSpec):
-            found.append(value)
-        elif isinstance(value, tuple):
-            found.extend(tensors_in(value))
-    return found

@@ -49,9 +49,9 @@ class KernelRun:
         return self.end - self.start
 
     @property
-    def is_compute_bound(self) -> bool:
-        """Return whether arithmetic takes longer than memory."""
-        return self.compute_seconds > self.memory_seconds
+    def bound_by(self) -> str:
+        """Return which takes longer, ``"compute"`` or ``"memory"``."""
+        return "compute" if self.compute_seconds > self.memory_seconds else "memory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +123,13 @@ class Prediction:
         A kernel is bound by the longer of the two; its beginning and end, and the time in which
         the GPU waits for the CPU, are launches.
         """
-        total = self.total_seconds
+        total, spent = self.total_seconds, {"compute": 0.0, "memory": 0.0}
         if not total:
-            return {"compute": 0.0, "memory": 0.0, "launch": 0.0}
-        compute = sum(k.seconds - k.launch_seconds for k in self.kernels if k.is_compute_bound)
-        memory = sum(k.seconds - k.launch_seconds for k in self.kernels if not k.is_compute_bound)
-        return {
-            "compute": compute / total,
-            "memory": memory / total,
-            "launch": max(0.0, 1.0 - (compute + memory) / total),
-        }
+            return {**spent, "launch": 0.0}
+        for kernel in self.kernels:
+            spent[kernel.bound_by] += kernel.seconds - kernel.launch_seconds
+        launch = max(0.0, 1.0 - sum(spent.values()) / total)
+        return {**{name: seconds / total for name, seconds in spent.items()}, "launch": launch}
 
     @property
     def flops(self) -> float:

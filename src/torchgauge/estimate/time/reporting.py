@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torchgauge.estimate.compute.registry import short_name
 from torchgauge.estimate.time.bottlenecks import bottlenecks
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.facts.report import CallCost, ModuleTable
@@ -96,8 +97,7 @@ def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:
     spent: defaultdict[tuple[str, str, Phase], float] = defaultdict(float)
     ops: defaultdict[tuple[str, str, Phase], set[int]] = defaultdict(set)
     for kernel in prediction.kernels:
-        name = kernel.name.rpartition(".")[0] if kernel.name.count(".") > 1 else kernel.name
-        key = name, str(kernel.kind), kernel.phase
+        key = short_name(kernel.name), str(kernel.kind), kernel.phase
         spent[key] += kernel.seconds + (0.0 if prediction.gpu is None else kernel.idle)
         ops[key].add(kernel.op)
     found = sorted(spent.items(), key=lambda item: -item[1])[:_MOST_OPS]

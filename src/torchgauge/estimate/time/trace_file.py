@@ -137,7 +137,7 @@ def _kernels(trace: Trace, prediction: Prediction) -> Iterator[TraceEvent]:
             module=_path(trace, kernel),
             flops=kernel.flops,
             bytes=kernel.nbytes,
-            bound_by="compute" if kernel.is_compute_bound else "memory",
+            bound_by=kernel.bound_by,
             waited_us=kernel.idle * _MICROSECONDS,
             **links,
         )
