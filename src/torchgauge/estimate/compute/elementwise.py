@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from torchgauge.devices.tables import rows
-from torchgauge.estimate.compute.formulas.arguments import (
+from torchgauge.estimate.arguments import (
     argument,
     integers,
     mask,

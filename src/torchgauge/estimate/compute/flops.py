@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from torchgauge.estimate.arguments import real_products
+
 # Importing the package registers every built-in formula.
 from torchgauge.estimate.compute import formulas as _built_in
 from torchgauge.estimate.compute.elementwise import find_element_count, no_elements
-from torchgauge.estimate.compute.formulas.arguments import real_products
 from torchgauge.estimate.compute.formulas.sparse import flattened, has_sparse, sparse_formula
 from torchgauge.estimate.compute.registry import (
     DependsOnValuesError,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from torchgauge.devices.tables import rows
+from torchgauge.estimate.arguments import ShapeNotVisibleError as ShapeNotVisibleError
 from torchgauge.facts.trace import OpRecord
 
 FlopFormula: TypeAlias = Callable[[OpRecord], int]
@@ -22,10 +23,6 @@ _Formula = TypeVar("_Formula", bound=FlopFormula)
 
 _NAME = re.compile(r"\w+(\.\w+)*")
 _formulas: dict[str, FlopFormula] = {}
-
-
-class ShapeNotVisibleError(LookupError):
-    """A formula needs a shape that the record does not hold (packed weights, an opaque object)."""
 
 
 class DependsOnValuesError(ShapeNotVisibleError):

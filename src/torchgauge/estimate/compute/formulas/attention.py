@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import (
+from torchgauge.estimate.arguments import (
     ABSENT,
     Shape,
     argument,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TypeAlias
 
-from torchgauge.estimate.compute.formulas.arguments import Shape
+from torchgauge.estimate.arguments import Shape, expanded
 
 _Labels: TypeAlias = tuple[str, ...]
 
@@ -83,18 +83,10 @@ def trilinear_macs(
     that ``i3`` lacks, the second the rest; the ``unroll`` dimension is a loop around both, so both
     pay for its full length.
     """
-    rank = len(factors[0]) + len(expands[0])
-    i1, i2, i3 = (
-        _expanded(factor, expand, rank) for factor, expand in zip(factors, expands, strict=True)
-    )
+    i1, i2, i3 = map(expanded, factors, expands)
     loop = max(i1[unroll], i2[unroll], i3[unroll])
-    rest = [dim for dim in range(rank) if dim != unroll]
+    rest = [dim for dim in range(len(i1)) if dim != unroll]
     first = prod(max(i1[dim], i2[dim]) for dim in rest)
     gone = {dim for dim in summed if dim in expands[2]}
     second = prod(i3[dim] if dim in gone else max(i1[dim], i2[dim], i3[dim]) for dim in rest)
     return loop * (first + second)
-
-
-def _expanded(factor: Shape, expand: Shape, rank: int) -> Shape:
-    sizes = iter(factor)
-    return tuple(1 if dim in expand else next(sizes) for dim in range(rank))

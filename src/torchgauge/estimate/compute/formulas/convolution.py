@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import argument, mask, output_numel, shape
+from torchgauge.estimate.arguments import argument, mask, output_numel, shape
 from torchgauge.estimate.compute.registry import register_flop_formula
 from torchgauge.facts.trace import OpRecord
 

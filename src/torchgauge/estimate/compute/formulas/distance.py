@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.compute.formulas.arguments import argument, output_numel, shape
+from torchgauge.estimate.arguments import argument, output_numel, shape
 from torchgauge.estimate.compute.registry import register_flop_formula
 from torchgauge.facts.trace import OpRecord
 

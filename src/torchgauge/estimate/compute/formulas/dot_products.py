@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.compute.formulas.arguments import mask, output_shape, shape
+from torchgauge.estimate.arguments import mask, output_shape, shape
 from torchgauge.estimate.compute.registry import FlopFormula, register_table
 from torchgauge.facts.trace import OpRecord
 

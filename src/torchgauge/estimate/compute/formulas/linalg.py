@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import (
+from torchgauge.estimate.arguments import (
     Shape,
     argument,
     output_shape,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import (
+from torchgauge.estimate.arguments import (
     argument,
     integer,
     integers,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import Shape, argument, mask, shape, shapes
+from torchgauge.estimate.arguments import Shape, argument, mask, shape, shapes
 from torchgauge.estimate.compute.registry import FlopFormula, register_flop_formula, register_table
 from torchgauge.facts.trace import OpRecord
 

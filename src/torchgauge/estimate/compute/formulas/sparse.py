@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torchgauge.estimate.compute.formulas.arguments import tensors
+from torchgauge.estimate.arguments import tensors
 from torchgauge.estimate.compute.registry import FlopFormula, ShapeNotVisibleError
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 

@@ -7,6 +7,7 @@ storage: ``trace/shapes/losses.py``.
 
 from __future__ import annotations
 
+from torchgauge.estimate.arguments import argument
 from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, default, itemsize
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
@@ -27,12 +28,6 @@ def mean_scratch(elements: int, results: int, dtype: str, width: int, platform: 
     if dtype in HALF:
         return 4 * results + max(4 * elements, NUMBER + 4)
     return NUMBER + width
-
-
-def _argument(op: OpRecord, position: int, name: str, default: object) -> object:
-    if len(op.args) > position:
-        return op.args[position]
-    return dict(op.kwargs).get(name, default)
 
 
 def _tensors(op: OpRecord, count: int) -> list[TensorSpec]:
@@ -56,7 +51,7 @@ def _per_element(*, casts: int) -> Rule:
     """
 
     def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        reduction = _argument(op, 2, "reduction", _MEAN)
+        reduction = argument(op, 2, "reduction", _MEAN)
         pair, width = _tensors(op, 2), itemsize(op.outputs[0])
         whole = broadcast(*pair) * width
         copied = [s.numel * width for s in pair if s.dtype != op.outputs[0].dtype]
@@ -75,7 +70,7 @@ def _reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     reduction)``.
     """
     position = 2 if "soft_margin" in op.name else 3
-    reduction = _argument(op, position, "reduction", _MEAN)
+    reduction = argument(op, position, "reduction", _MEAN)
     if reduction == _NONE:
         return ()
     whole = broadcast(*_tensors(op, 2)) * itemsize(op.outputs[0])
@@ -88,10 +83,10 @@ def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     ``binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)``. The weight
     of the positive class, less one and plus one, is there until it is multiplied.
     """
-    reduction = _argument(op, 4, "reduction", _MEAN)
+    reduction = argument(op, 4, "reduction", _MEAN)
     pair, width = _tensors(op, 2), itemsize(op.outputs[0])
     whole = broadcast(*pair) * width
-    weight = _argument(op, 3, "pos_weight", None)
+    weight = argument(op, 3, "pos_weight")
     number = NUMBER + width if platform.type == "cpu" else 0
     moments = [2 * whole]
     if isinstance(weight, TensorSpec):
@@ -104,7 +99,7 @@ def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 def _cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number of elements, which an averaged gradient is divided by."""
-    mean = _argument(op, 4, "reduction", _MEAN) == _MEAN and platform.type == "cpu"
+    mean = argument(op, 4, "reduction", _MEAN) == _MEAN and platform.type == "cpu"
     return (NUMBER + itemsize(op.outputs[0]),) if mean else ()
 
 

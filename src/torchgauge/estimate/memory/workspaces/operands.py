@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import zip_longest
 from math import prod
 
+from torchgauge.estimate.arguments import integer
+from torchgauge.estimate.arguments import tensor as tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 FLOAT = 4
 INDEX = 8
 HALF = ("float16", "bfloat16")
+whole = integer
 
 
 def up(value: int, multiple: int) -> int:
@@ -18,23 +21,9 @@ def up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def tensor(op: OpRecord, position: int) -> TensorSpec:
-    """Return a tensor argument."""
-    value = op.args[position]
-    assert isinstance(value, TensorSpec)
-    return value
-
-
 def layout(op: OpRecord, position: int) -> Layout:
     """Return the layout of an argument, contiguous where none was recorded."""
     return op.layouts[position] if position < len(op.layouts) else Layout.CONTIGUOUS
-
-
-def whole(op: OpRecord, position: int) -> int:
-    """Return a whole number among the arguments."""
-    value = op.args[position]
-    assert isinstance(value, int)
-    return value
 
 
 def itemsize(spec: TensorSpec) -> int:

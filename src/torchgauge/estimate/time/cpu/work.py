@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
+from torchgauge.estimate.arguments import argument, mask, real_products, tensor
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula, names
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
 from torchgauge.estimate.memory.workspaces.operands import up
@@ -152,9 +152,7 @@ def _convolution(op: OpRecord, threads: int) -> _Place | None:
 
 
 def _convolution_backward(op: OpRecord, threads: int) -> _Place | None:
-    gradient = op.args[0]
-    assert isinstance(gradient, TensorSpec)
-    case = read(_as_float32(op), Platform(type="cpu", threads=threads), 1, gradient.shape)
+    case = read(_as_float32(op), Platform(type="cpu", threads=threads), 1, tensor(op, 0).shape)
     if case is None:
         return None
     wanted = mask(op, 10) or (True, True, True)

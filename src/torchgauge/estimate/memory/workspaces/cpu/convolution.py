@@ -9,6 +9,7 @@ Assumes: an x86 processor with AVX-512, and one thread.
 
 from __future__ import annotations
 
+from torchgauge.estimate.arguments import mask, tensor
 from torchgauge.estimate.memory.workspaces.cpu import channels_last as cpu_channels_last
 from torchgauge.estimate.memory.workspaces.cpu.deconvolution import (
     deconvolution,
@@ -67,29 +68,26 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     ``convolution_backward(gradient [N, C, …], source, weight, bias sizes, stride, …, mask)``.
     """
-    gradient = op.args[0]
-    assert isinstance(gradient, TensorSpec)
+    gradient, wanted = tensor(op, 0), mask(op, 10)
     case = read(op, platform, 1, gradient.shape)
-    mask = op.args[10]
-    if case is None or not isinstance(mask, tuple):
+    if case is None:
         return ()
-    flags = tuple(bool(flag) for flag in mask)
     if not case.takes_onednn:
         kept = sum(spec.nbytes for spec in op.outputs)
-        return (own_gradients(case, gradient, op.layouts[0], flags, kept),)
+        return (own_gradients(case, gradient, op.layouts[0], wanted, kept),)
     last = case.is_channels_last
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
     if case.is_transposed:
-        return copies, *deconvolution_backward(case, gradient, flags, platform)
+        return copies, *deconvolution_backward(case, gradient, wanted, platform)
     if last:
         copies += case.copied_weight
-    image = case.source.nbytes if mask[0] else 0
-    moments = _input_gradient(case, gradient, platform) if mask[0] else []
-    if mask[1] or mask[2]:
-        moments += [image + moment for moment in _weight_gradient(case, bool(mask[2]))]
-    bias = case.outputs * FLOAT if mask[2] else 0
-    kept = image + (case.weight.nbytes if mask[1] else 0) + bias
+    image = case.source.nbytes if wanted[0] else 0
+    moments = _input_gradient(case, gradient, platform) if wanted[0] else []
+    if wanted[1] or wanted[2]:
+        moments += [image + moment for moment in _weight_gradient(case, bool(wanted[2]))]
+    bias = case.outputs * FLOAT if wanted[2] else 0
+    kept = image + (case.weight.nbytes if wanted[1] else 0) + bias
     return copies, max(0, max(moments, default=0) - kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from torchgauge.estimate.arguments import ABSENT, expanded, integer, integers
 from torchgauge.estimate.memory.workspaces.operands import (
     FLOAT,
     HALF,
@@ -14,7 +15,6 @@ from torchgauge.estimate.memory.workspaces.operands import (
     itemsize,
     layout,
     tensor,
-    whole,
 )
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
@@ -80,28 +80,20 @@ def _of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 def _roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Over several dimensions, the result of all but the first (``roll_common``)."""
-    dims = op.args[2] if len(op.args) > 2 else ()
-    return (op.outputs[0].nbytes if isinstance(dims, tuple) and len(dims) > 1 else 0,)
+    return (op.outputs[0].nbytes if len(integers(op, 2)) > 1 else 0,)
 
 
 def _sort(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension (``sort_stable_kernel`` in ``cpu/SortingKernel.cpp``)."""
-    if op.name == "aten.sort.stable":
-        dim = dict(op.kwargs).get("dim", -1)
-    else:
-        dim = op.args[1] if len(op.args) > 1 else -1
     shape = tensor(op, 0).shape
-    assert isinstance(dim, int)
-    return (shape[dim] * INDEX if shape else 0,)
+    return (shape[integer(op, 1, "dim", -1)] * INDEX if shape else 0,)
 
 
 def _unfold_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension, where windows overlap (``UnfoldBackward.cpp``)."""
-    shape = op.args[1]
-    assert isinstance(shape, tuple)
-    extent = shape[whole(op, 2)] if shape else 1
-    assert isinstance(extent, int)
-    return (extent * INDEX if whole(op, 4) < whole(op, 3) else 0,)
+    shape = integers(op, 1)
+    extent = shape[integer(op, 2)] if shape else 1
+    return (extent * INDEX if integer(op, 4) < integer(op, 3) else 0,)
 
 
 def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -132,8 +124,7 @@ def _ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 def _repeat(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Numbers of the repeated dimensions as tensors: measured, 2.13."""
-    times = op.args[1]
-    return (4 * INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
+    return (4 * INDEX * len(integers(op, 1)) if op.outputs[0].numel else 0,)
 
 
 def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -145,11 +136,10 @@ def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     _, bag_of_index, sizes, most = op.outputs
     if not bag_of_index.numel:
         return ()
-    mode, bags = op.args[4] if len(op.args) > 4 else 0, op.outputs[0].shape[0]
-    number = bag_of_index.nbytes // bag_of_index.numel
+    number = itemsize(bag_of_index)
     first = (indices.numel + 1) * number - sizes.nbytes - most.nbytes
-    apart = {0: 0, 1: 2 * number + table.nbytes // table.numel, 2: number}
-    return (max(0, first, bags * apart.get(mode if isinstance(mode, int) else 0, 0)),)
+    apart = (0, 2 * number + itemsize(table), number)[integer(op, 4, "mode", 0)]
+    return (max(0, first, op.outputs[0].shape[0] * apart),)
 
 
 def _bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -161,7 +151,7 @@ def _bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     gradient, indices, rows = tensor(op, 0), tensor(op, 1), tensor(op, 5)
     if op.args[9] is True or not indices.numel:
         return ()
-    number = indices.nbytes // indices.numel
+    number = itemsize(indices)
     if op.args[8] == _MAXIMUM:
         return (gradient.nbytes + rows.nbytes + gradient.shape[0] * number,)
     bag_of_index = 0 if tensor(op, 3).numel else (indices.numel + 1) * number
@@ -208,15 +198,10 @@ def _joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Both products of one step of the loop (``_trilinear`` in ``Linear.cpp``)."""
     factors = [tensor(op, position).shape for position in range(3)]
-    expands = [value for value in op.args[3:6] if isinstance(value, tuple)]
-    summed, unroll = op.args[6], op.args[7] if len(op.args) > 7 else 1
-    rank = len(factors[0]) + len(expands[0])
-    assert isinstance(summed, tuple) and isinstance(unroll, int)
-    sizes = []
-    for factor, expand in zip(factors, expands, strict=True):
-        left = iter(factor)
-        sizes.append([1 if dim in expand else next(left) for dim in range(rank)])
-    loop = [dim for dim in range(rank) if dim != unroll]
+    expands = [integers(op, position) for position in (3, 4, 5)]
+    summed = integers(op, 6)
+    sizes = list(map(expanded, factors, expands))
+    loop = [dim for dim in range(len(sizes[0])) if dim != integer(op, 7, default=1)]
     gone = [dim for dim in summed if dim in expands[2]]
     first = prod(max(sizes[0][dim], sizes[1][dim]) for dim in loop if dim not in gone)
     second = prod(max(size[dim] for size in sizes) for dim in loop if dim not in summed)
@@ -226,8 +211,7 @@ def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 def _fourier(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What the recorder noted from the strides (``trace/shapes/fourier.py``)."""
-    noted = dict(op.kwargs).get("scratch_bytes", 0)
-    return (noted,) if isinstance(noted, int) else ()
+    return (integer(op, ABSENT, "scratch_bytes", 0),)
 
 
 RULES: Rules = {
@@ -241,13 +225,10 @@ RULES: Rules = {
     **default(_upsample(_LINEAR), "upsample_linear1d upsample_bilinear2d upsample_trilinear3d"),
     **default(_upsample(4), "upsample_bicubic2d"),
     **default(_upsample_backward, "upsample_nearest2d_backward upsample_bilinear2d_backward"),
-    **default(
-        _of_floats,
-        """
+    **default(_of_floats, """
         acos acosh asin asinh atan atanh cos cosh digamma erf erfc erfinv exp exp2 expm1 i0
         lgamma log log10 log1p log2 logit reciprocal rsqrt sigmoid sin sinc sinh sqrt tan tanh
-    """,
-    ),
+    """),
     **default(contiguous(0), "_softmax _log_softmax"),  # ``SoftMax.cpp``
     **default(contiguous(0, 1), "_softmax_backward_data _log_softmax_backward_data"),
     **default(contiguous(1), "embedding"),  # reshaped indices (``Embedding.cpp``)
@@ -269,4 +250,4 @@ RULES: Rules = {
     "aten.sort.stable": _sort,
     **default(_unfold_backward, "unfold_backward"),
     **default(_cumulative, "cumsum cumprod"),
-}
+}  # fmt: skip

@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.operands import (
-    FLOAT,
-    contiguous,
-    copy_bytes,
-    layout,
-    tensor,
-    whole,
-)
+from torchgauge.estimate.arguments import integer, integers, mask, tensor
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, contiguous, copy_bytes, layout
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
@@ -50,13 +44,12 @@ def _batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     ours, theirs = layout(op, 0), layout(op, 1)
     suggests = Layout.SUGGESTS_CHANNELS_LAST
     dense = Layout.CONTIGUOUS | Layout.CHANNELS_LAST
-    shape, mask = tensor(op, 1).shape, op.args[9]
+    shape = tensor(op, 1).shape
     channel = shape[1] * FLOAT
     if (suggests in ours) != (suggests in theirs) or not (ours & dense and theirs & dense):
         return (channel,)
     flat = len(shape) == 2 or Layout.CONTIGUOUS not in ours
-    assert isinstance(mask, tuple)
-    again = tensor(op, 1).nbytes if mask[0] else 0
+    again = tensor(op, 1).nbytes if mask(op, 9)[0] else 0
     return (max(again, 2 * platform.threads * channel if flat else 0),)
 
 
@@ -66,12 +59,9 @@ def _layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
     """
     copies = copy_bytes(op, 0), copy_bytes(op, 1)
-    mask, shape = op.args[7], op.args[2]
-    assert isinstance(mask, tuple) and isinstance(shape, tuple)
-    if not (mask[1] or mask[2]) or tensor(op, 1).numel == 0:
+    if not any(mask(op, 7)[1:]) or tensor(op, 1).numel == 0:
         return copies
-    size = prod(extent for extent in shape if isinstance(extent, int))
-    return *copies, 2 * platform.threads * size * FLOAT
+    return *copies, 2 * platform.threads * prod(integers(op, 2)) * FLOAT
 
 
 def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -79,14 +69,13 @@ def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``GroupNormKernelImplChannelsLastInternal`` in ``cpu/group_norm_kernel.cpp``.
     """
-    batch, channels = whole(op, 3), whole(op, 4)
     last = Layout.SUGGESTS_CHANNELS_LAST in layout(op, 0)
-    return (2 * batch * channels * FLOAT if last else 0,)
+    return (2 * integer(op, 3) * integer(op, 4) * FLOAT if last else 0,)
 
 
 def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Two sums per sample and channel (``GroupNormBackwardKernelImpl``)."""
-    return (whole(op, 5) * whole(op, 6) * FLOAT,) * 2
+    return (integer(op, 5) * integer(op, 6) * FLOAT,) * 2
 
 
 RULES: Rules = {

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.operands import FLOAT, itemsize, tensor, up, whole
+from torchgauge.estimate.arguments import integer, integers, tensor
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, itemsize, up
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
@@ -256,21 +257,17 @@ def read(
 ) -> Convolution | None:
     """Read an op's arguments; ``None`` for what no rule is known for."""
     source, weight = tensor(op, first), tensor(op, first + 1)
-    stride, padding, dilation, transposed = op.args[first + 3 : first + 7]
     if source.dtype not in _DTYPES or source.numel == 0 or weight.numel == 0:
         return None
-    spatial = len(weight.shape) - 2
-
-    def sizes(value: object) -> tuple[int, ...]:
-        assert isinstance(value, tuple)
-        return tuple(value) if len(value) == spatial else tuple(value) * spatial
-
     if len(op.layouts) < first + 2:
         return None
+    spatial = len(weight.shape) - 2
+    steps = (integers(op, position) for position in range(first + 3, first + 6))
+    stride, padding, dilation = (one if len(one) == spatial else one * spatial for one in steps)
     return Convolution(
         source=source, weight=weight, result=result,
-        stride=sizes(stride), padding=sizes(padding), dilation=sizes(dilation),
-        groups=whole(op, first + 8), is_transposed=bool(transposed),
+        stride=stride, padding=padding, dilation=dilation,
+        groups=integer(op, first + 8), is_transposed=bool(op.args[first + 6]),
         has_bias=bool(op.args[first + 2]), threads=platform.threads,
         source_layout=op.layouts[first], weight_layout=op.layouts[first + 1],
     )  # fmt: skip
