@@ -1,42 +1,35 @@
-"""Scratch memory of float32 convolutions on the CPU: oneDNN's own layouts of all operands.
+"""Scratch memory of convolutions on the CPU: PyTorch's own, and oneDNN's of float32.
 
-Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native`` and ideep's
-``operators/conv.hpp`` (what is reordered, and when it is freed); the layouts are those of the
-kernel that oneDNN chooses (``onednn/kernels.py``).
-
-Assumes: an x86 processor with AVX-512, and one thread.
+``convolution_moments.py`` has the sources. A transposed convolution has the weight
+``[I, O / groups, …]``; oneDNN runs the convolution backwards that leads from its output to its
+input.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torchgauge.estimate.arguments import mask, tensor
-from torchgauge.estimate.memory.workspaces.cpu import channels_last as cpu_channels_last
-from torchgauge.estimate.memory.workspaces.cpu.deconvolution import (
-    deconvolution,
-    deconvolution_backward,
+from torchgauge.estimate.memory.workspaces.cpu import channels_last
+from torchgauge.estimate.memory.workspaces.cpu.convolution_moments import (
+    input_moments,
+    output_moments,
+    weight_moments,
 )
 from torchgauge.estimate.memory.workspaces.cpu.own_convolution import own_gradients, own_output
-from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
-from torchgauge.estimate.memory.workspaces.onednn import kernels, unfolded_images
+from torchgauge.estimate.memory.workspaces.onednn import kernels
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
+    ALIGNMENT,
     Convolution,
-    handed_over,
-    is_one_order,
     read,
 )
 from torchgauge.estimate.memory.workspaces.operands import FLOAT
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
-from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
-
-
-def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
-    """Return the bytes of a copy in the wanted layout, 0 where none is made."""
-    wanted = Layout.CHANNELS_LAST if channels_last else Layout.CONTIGUOUS
-    return 0 if wanted in layout else spec.nbytes
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Operands in oneDNN's layouts; then, without channels-last, its result and PyTorch's.
+    """Copies of operands, and what is alive in the kernel or while its result is copied.
 
     ``convolution(source [N, C, …], weight, bias, stride, padding, dilation, …, groups)``.
     """
@@ -46,21 +39,23 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return ()
     if not case.takes_onednn:
         return (own_output(case, output),)
-    last = case.is_channels_last
-    copy = _copy(case.source, case.source_layout, channels_last=last)
-    if case.is_transposed:
-        return copy, *deconvolution(case, output, platform)
-    if last:
-        return copy, case.copied_weight, cpu_channels_last.output_taken(case, platform).total
-    kernel = kernels.forward_kernel(case, platform.caches)
-    if kernel.unfolds:
-        return (copy, max(unfolded_images.forward_scratch(case, platform.caches), output.nbytes))
-    if kernel.is_last:
-        return (copy, max(case.source.nbytes + case.weights(kernel.block), 2 * output.nbytes))
-    bias = case.padded_bias(kernel.block) if case.has_bias else 0
-    result = case.images(output.shape, kernel.block)
-    operands = kernel.source(case) + kernel.weight(case) + case.strided_source()
-    return (copy, max(operands + bias + result - output.nbytes, result))
+    copies = case.copied(case.source, case.source_layout), _copied_weight(case)
+    if not case.is_transposed:
+        return *copies, max(output_moments(case, output.nbytes, platform)) - output.nbytes
+    run = _backwards(case, output)
+    if case.is_channels_last:
+        return *copies, _transposed(case, run, platform)
+    moments = input_moments(run, case.source, platform, nested=True, adds_bias=case.has_bias)
+    return *copies, max(moments) - output.nbytes
+
+
+def _transposed(case: Convolution, run: Convolution, platform: Platform) -> int:
+    """Return the scratch bytes of a transposed output whose channels are last."""
+    taken = channels_last.transposed_taken(case, run, platform)
+    adds_bias = run.strides_divide_source and kernels.takes_strided(run)
+    if case.has_bias and (case.is_depthwise or (case.is_strided and not adds_bias)):
+        return taken.nested + run.source.nbytes + ALIGNMENT  # it is added to a copy
+    return taken.nested
 
 
 def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -75,47 +70,31 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     if not case.takes_onednn:
         kept = sum(spec.nbytes for spec in op.outputs)
         return (own_gradients(case, gradient, op.layouts[0], wanted, kept),)
-    last = case.is_channels_last
-    copies = _copy(gradient, op.layouts[0], channels_last=last)
-    copies += _copy(case.source, case.source_layout, channels_last=last)
-    if case.is_transposed:
-        return copies, *deconvolution_backward(case, gradient, wanted, platform)
-    if last:
-        copies += case.copied_weight
+    nested = case.is_transposed
+    copies = case.copied(gradient, op.layouts[0]) + case.copied(case.source, case.source_layout)
     image = case.source.nbytes if wanted[0] else 0
-    moments = _input_gradient(case, gradient, platform) if wanted[0] else []
-    if wanted[1] or wanted[2]:
-        moments += [image + moment for moment in _weight_gradient(case, bool(wanted[2]))]
-    bias = case.outputs * FLOAT if wanted[2] else 0
+    bias = gradient.shape[1] * FLOAT if wanted[2] else 0
+    run, moments = _backwards(case, gradient) if nested else case, [0]
+    if wanted[0] and nested:
+        moments += output_moments(run, image, platform, nested=True)
+    elif wanted[0]:
+        moments += input_moments(run, gradient, platform)
+    if wanted[1] or (wanted[2] and not nested):
+        moments += [image + moment for moment in weight_moments(run, bias, nested=nested)]
     kept = image + (case.weight.nbytes if wanted[1] else 0) + bias
-    return copies, max(0, max(moments, default=0) - kept)
+    inside, weight = max(0, max(moments) - kept), _copied_weight(case)
+    return (copies, weight, inside) if nested else (copies + weight, inside)
 
 
-def _input_gradient(case: Convolution, gradient: TensorSpec, platform: Platform) -> list[int]:
-    """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
-    image = case.source.nbytes
-    if case.is_channels_last:
-        return [image + cpu_channels_last.input_taken(case, platform).total]
-    if kernels.takes_strided(case):
-        copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
-        weight = cpu_channels_last.strided_weight(case)
-        inside = copied + weight + image + case.strided_scratch(platform.caches.second)
-        return [inside, image + handed_over(case.source) * image]
-    kernel = kernels.input_kernel(case, platform.caches)
-    if kernel.unfolds:
-        return [image + unfolded_images.input_scratch(case), 2 * image]
-    operands = case.images(case.result, kernel.block) + kernel.weight(case)
-    return [operands + kernel.source(case), kernel.source(case) + image]
+def _copied_weight(case: Convolution) -> int:
+    return case.copied(case.weight, case.weight_layout) if case.is_channels_last else 0
 
 
-def _weight_gradient(case: Convolution, bias: bool) -> list[int]:
-    """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
-    own, one_bias = case.weight.nbytes, case.outputs * FLOAT if bias else 0
-    if case.is_channels_last:
-        taken = cpu_channels_last.weight_taken(case, bias=bias)
-        return [taken.total + one_bias, taken.weight + 2 * one_bias + 2 * own]
-    inside, weight = weight_gradient(case, bias=bias)
-    return [inside + weight + one_bias, weight + own + 2 * one_bias]
+def _backwards(case: Convolution, output: TensorSpec) -> Convolution:
+    """Return the convolution that leads from the output to the input."""
+    return replace(
+        case, source=output, result=case.source.shape, has_bias=False, is_transposed=False
+    )
 
 
 RULES: Rules = {

@@ -216,10 +216,15 @@ class Convolution:
         per_image = channels * prod(self.result[2:]) * FLOAT
         return self.threads * per_image + ALIGNMENT
 
+    def copied(self, operand: TensorSpec, layout: Layout) -> int:
+        """Return the bytes of an operand's copy, 0 where its channels lie as oneDNN is told."""
+        wanted = Layout.CHANNELS_LAST if self.is_channels_last else Layout.CONTIGUOUS
+        return 0 if wanted in layout else operand.nbytes
+
     @property
-    def copied_weight(self) -> int:
-        """Return the bytes of the weight's copy with its channels last."""
-        return 0 if Layout.CHANNELS_LAST in self.weight_layout else self.weight.nbytes
+    def strides_divide_source(self) -> bool:
+        """Return whether the strides divide the input."""
+        return all(axis.source % axis.stride == 0 for axis in self.axes)
 
     def descriptors(self) -> int:
         """Return the bytes in which ``brgconv`` lists the pairs of blocks that it multiplies."""
