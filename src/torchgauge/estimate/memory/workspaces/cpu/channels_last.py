@@ -57,8 +57,10 @@ def output_taken(case: Convolution, platform: Platform) -> Taken:
         if kernels.output_is_blocked(case, platform.caches):
             is_image = case.is_depthwise and len(case.kernel) < 3
             return Taken(weight=case.weights(BLOCK) if is_image else _blocked_groups(case))
-        return _unfolded_output(case)
-    outputs = up(case.outputs // case.groups, _output_block(case))
+        scratch = _columns(case, 1) + _image(case, case.source.shape)
+        return Taken(weight=_copied(case), scratch=scratch)
+    outputs = case.outputs // case.groups
+    outputs = up(outputs, _together(case, outputs, case.result, case.source.shape))
     return Taken(weight=_weight(case, outputs, case.inputs), scratch=case.descriptors())
 
 
@@ -71,9 +73,8 @@ def input_taken(case: Convolution, platform: Platform) -> Taken:
     if case.is_depthwise and len(case.kernel) < 3 and not case.is_dilated:
         return Taken(weight=case.weights(BLOCK))
     if case.takes_jit_1x1 and case.is_strided:
-        image = case.inputs * prod(case.result[2:]) * FLOAT + ALIGNMENT
         weight = _weight(case, up(outputs, BLOCK), up(case.inputs, BLOCK))
-        return Taken(weight=weight, scratch=image)
+        return Taken(weight=weight, scratch=_image(case, case.result))
     if not case.is_strided and (case.groups == 1 or outputs > BLOCK):
         weight = _weight(case, outputs, up(case.inputs, _input_block(case)))
         return Taken(weight=weight, scratch=case.descriptors() + ALIGNMENT)
@@ -92,8 +93,7 @@ def transposed_taken(case: Convolution, backwards: Convolution, platform: Platfo
     inputs, outputs = case.weight.shape[0] // case.groups, case.weight.shape[1]
     block = HALF_BLOCK if inputs <= BLOCK else BLOCK
     if case.groups == 1:
-        positions = prod(backwards.source.shape[2:] if _is_point(case) else case.source.shape[2:])
-        block = _together(case, outputs, positions)
+        block = _together(case, outputs, backwards.source.shape, case.source.shape)
     weight = _weight(case, up(outputs, block), inputs)
     return Taken(weight=weight, scratch=case.descriptors())
 
@@ -104,16 +104,14 @@ def weight_taken(case: Convolution, *, bias: bool) -> Taken:
         return Taken(weight=case.weights(BLOCK))
     if kernels.weight_is_blocked(case):
         outputs = up(case.outputs // case.groups, BLOCK)
-        is_first = case.groups == 1 and case.inputs < BLOCK and not case.takes_jit_1x1
-        inputs = case.inputs if is_first else up(case.inputs, BLOCK)
+        inputs = case.inputs if case.is_first else up(case.inputs, BLOCK)
         padded = case.groups * outputs
         scratch = padded * FLOAT + ALIGNMENT if bias and padded != case.outputs else 0
         if case.takes_jit_1x1 and case.is_strided:
-            scratch += case.inputs * prod(case.result[2:]) * FLOAT + ALIGNMENT
+            scratch += _image(case, case.result)
         return Taken(weight=_weight(case, outputs, inputs), scratch=scratch)
     sums = FLOAT * case.weight.nbytes + ALIGNMENT
-    image = case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
-    scratch = _columns(case, 1) + sums + image
+    scratch = _columns(case, 1) + sums + _image(case, case.source.shape)
     return Taken(weight=case.weight.nbytes, scratch=scratch if fits(case, scratch) else 0)
 
 
@@ -134,29 +132,22 @@ def _blocked_groups(case: Convolution) -> int:
     return _weight(case, up(channels[1], BLOCK), up(channels[0], BLOCK))
 
 
-def _output_block(case: Convolution) -> int:
-    """Return the outputs that lie together."""
-    positions = prod(case.result[2:] if _is_point(case) else case.source.shape[2:])
-    return _together(case, case.outputs // case.groups, positions)
-
-
 def _input_block(case: Convolution) -> int:
     """Return the inputs that lie together for the input's gradient."""
-    positions = prod(case.source.shape[2:] if _is_point(case) else case.result[2:])
-    return _together(case, case.inputs, positions)
+    return _together(case, case.inputs, case.source.shape, case.result)
 
 
-def _is_point(case: Convolution) -> bool:
-    return case.is_pointwise and not any(case.padding)
-
-
-def _together(case: Convolution, channels: int, positions: int) -> int:
+def _together(
+    case: Convolution, channels: int, made: tuple[int, ...], read: tuple[int, ...]
+) -> int:
     """Return the most channels that ``brgconv`` tries as a block (``fast_check_oc_block``)."""
     filled, steps = up(channels, BLOCK), prod(case.stride)
+    is_point = case.is_pointwise and not any(case.padding)
+    positions = prod(made[2:] if is_point else read[2:])
     if case.groups > 1 or filled == BLOCK:
         return BLOCK
     four, three = filled % (4 * BLOCK) == 0, filled % (3 * BLOCK) == 0
-    if _is_point(case):
+    if is_point:
         four = four and positions >= 4 * BLOCK * steps
         three = channels / up(channels, 3 * BLOCK) >= _FILLED
     else:
@@ -176,13 +167,12 @@ def _copied(case: Convolution) -> int:
     return case.weight.nbytes if prod(case.kernel) * case.inputs > 1 < case.outputs else 0
 
 
-def _unfolded_output(case: Convolution) -> Taken:
-    image = case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
-    return Taken(weight=_copied(case), scratch=_columns(case, 1) + image)
+def _image(case: Convolution, shape: tuple[int, ...]) -> int:
+    return case.inputs * prod(shape[2:]) * FLOAT + ALIGNMENT
 
 
 def _unfolded_input(case: Convolution) -> Taken:
     scratch = _columns(case, case.result[2] if len(case.kernel) == 3 else 1)
     if case.groups > 1:
-        scratch += case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
+        scratch += _image(case, case.source.shape)
     return Taken(weight=_copied(case), scratch=scratch) if fits(case, scratch) else Taken()

@@ -79,7 +79,7 @@ def forward_kernel(case: Convolution, caches: Caches) -> Kernel:
         return Kernel(block=BLOCK) if _depthwise_fits(case) else UNFOLDING
     block = _block(case, (BLOCK, HALF_BLOCK, _QUARTER_BLOCK))
     if block and _wide_forward(case, block, caches):
-        return Kernel(block=block, keeps_source=case.groups == 1 and case.inputs < BLOCK)
+        return Kernel(block=block, keeps_source=case.is_first)
     flat = case.source.shape[1] < HALF_BLOCK
     if _narrow_block(case, is_flat=flat) and _narrow_forward(case):
         return Kernel(block=HALF_BLOCK, keeps_source=flat)
@@ -110,8 +110,7 @@ def weight_kernel(case: Convolution) -> Kernel:
     if case.is_depthwise and len(case.kernel) < 3:
         return Kernel(block=BLOCK) if takes_depthwise_weight(case) else UNFOLDING
     few = case.groups == 1 and case.inputs < _FEW
-    is_first = case.groups == 1 and case.inputs < BLOCK
-    if (few or not is_first) and _block(case, (BLOCK,)) and _wide_weight(case):
+    if (few or not case.is_first) and _block(case, (BLOCK,)) and _wide_weight(case):
         return Kernel(block=BLOCK, keeps_source=few)
     flat = case.source.shape[1] == _FEW - 1
     if _narrow_block(case, is_flat=flat) and _narrow_weight(case):
@@ -214,7 +213,7 @@ def _wide_forward(case: Convolution, block: int, caches: Caches) -> bool:
         most = min(blocks, _MANY_TOGETHER)
         side = next(count for count in range(most, 0, -1) if blocks % count == 0)
         together = min(line.result, _REGISTERS_SHARED // (side + 1))
-    channels = case.inputs if case.groups == 1 and case.inputs < BLOCK else block
+    channels = case.inputs if case.is_first else block
     return max(line.pad, _last_end(line, together)) <= together and _code_fits(
         line.kernel, channels * side, together, borders
     )
@@ -224,8 +223,7 @@ def _keeps_one_block(case: Convolution, block: int, caches: Caches) -> bool:
     """Return whether outputs are computed for one block of channels at a time."""
     *_, high, line = case.axes
     deep = case.axes[0].kernel if len(case.axes) == 3 else 1
-    is_first = case.groups == 1 and case.inputs < BLOCK
-    channels = case.inputs if is_first else block
+    channels = case.inputs if case.is_first else block
     taken = (
         -(-line.source // line.stride) * channels * high.kernel * deep + 2 * line.result * block
         + 2 * high.kernel * line.kernel * deep * channels * block
@@ -241,7 +239,7 @@ def _keeps_one_block(case: Convolution, block: int, caches: Caches) -> bool:
     elif batch <= 16 and (outputs <= 192 or high.result <= 10) and base:
         return True
     narrow = line.result <= _REGISTERS or (line.result <= 147 and outputs <= 96)
-    return batch == 1 and (narrow or is_first)
+    return batch == 1 and (narrow or case.is_first)
 
 
 def _wide_input(case: Convolution, block: int, caches: Caches) -> bool:
