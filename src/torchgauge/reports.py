@@ -20,7 +20,7 @@ from torchgauge.estimate.step.texts import Texts
 from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
 from torchgauge.estimate.time.gpu.device_model import model_of
-from torchgauge.estimate.time.reporting import ReportedTime, reported, with_times
+from torchgauge.estimate.time.reporting import ReportedTime, reported, with_call_times
 from torchgauge.estimate.time.trace_file import predicted_timeline
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.pictures.step import Roof, Step
@@ -64,7 +64,7 @@ def report_of(trace: Trace, target: Target = CPU) -> Report:
     table = ModuleTable(module_reports(trace, compute, live))
     time = _predicted(trace, target)
     if time is not None:
-        table = with_times(table, trace, time)
+        table = with_call_times(table, trace, time.forward_ms, time.backward_ms)
     return Report(
         tool_version=__version__,
         torch_version=trace.torch_version,

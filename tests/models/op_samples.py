@@ -28,8 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import torchgauge as tg
 from asked import run_model
-from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.arguments import real_products
+from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.formulas.sparse import has_sparse
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import Execution, OpRecord, Phase, Role, Trace

@@ -64,7 +64,7 @@ def _figures(trace: Trace, target: Target) -> Measured:
     if target.gpu is not None:
         peak = peak_on_gpu(trace, target.gpu)
         figures["memory.peak_allocated_bytes"] = peak.allocated_bytes
-        figures["memory.device_bytes"] = peak.reserved_bytes + target.gpu.context_bytes
+        figures["memory.device_bytes"] = peak.device_bytes
         fits = target.gpu.usable_bytes is not None and peak.verdict is Verdict.FITS
     prediction = prediction_of(trace, target)
     if prediction is not None:

@@ -71,7 +71,7 @@ def device_fit(device: Device, weight: Weight, trace: Trace, target: Target) -> 
         device=device.name,
         verdict=weight.verdict,
         usable_bytes=device.usable_memory_bytes,
-        context_bytes=weight.context_bytes,
+        context_bytes=weight.gpu.context_bytes,
         allocated_bytes=weight.allocated_bytes,
         reserved_bytes=weight.reserved_bytes,
         warnings=target.warnings_of(trace),

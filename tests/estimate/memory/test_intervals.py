@@ -168,9 +168,10 @@ def test_the_verdict_is_that_of_the_ends_of_the_interval() -> None:
     low, high = weight.device_interval
     assert weight.allocated_bytes < weight.reserved_bytes
     assert weigh(trace, replace(gpu, usable_bytes=high + MIB)).verdict is Verdict.FITS
-    least = weight.spread.around(weight.allocated_bytes)[0] + weight.contexts[0]
+    context = weight.gpu.context_bytes
+    least = weight.spread.around(weight.allocated_bytes)[0] + weight.gpu.contexts[0]
     assert weigh(trace, replace(gpu, usable_bytes=least - MIB)).verdict is Verdict.DOES_NOT_FIT
-    close = weigh(trace, replace(gpu, usable_bytes=weight.context_bytes + weight.allocated_bytes))
+    close = weigh(trace, replace(gpu, usable_bytes=context + weight.allocated_bytes))
     assert close.verdict is Verdict.TOO_CLOSE
     assert least < low < weight.device_bytes < high
 
@@ -184,6 +185,6 @@ def test_a_report_has_the_verdict_of_the_weight() -> None:
         weight = weigh(report.trace, gpu)
         assert report.memory.verdict is weight.verdict
         assert report.memory.fits is weight.fits
-        assert report.memory.intervals["context_bytes"] == weight.contexts
+        assert report.memory.intervals["context_bytes"] == weight.gpu.contexts
         if weight.verdict is Verdict.FITS:
             assert report.memory.intervals["device_bytes"] == weight.device_interval

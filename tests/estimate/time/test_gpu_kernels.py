@@ -11,7 +11,7 @@ from torch import nn
 
 from small_models import trace
 from torchgauge.devices import find_device
-from torchgauge.estimate.compute.modules import op_cost
+from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.time.gpu import DeviceModel, Kind
 from torchgauge.estimate.time.gpu.cost import kernel_time
 from torchgauge.estimate.time.gpu.device_model import COMPILED, model_of, of_compiled

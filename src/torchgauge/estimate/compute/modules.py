@@ -111,21 +111,16 @@ def totals(trace: Trace, compute: Compute) -> Totals:
 
 def _sums(items: Iterable[ParameterInfo]) -> dict[str, int]:
     """Return elements and stored bytes of parameters and of buffers."""
-    params = trainable = param_bytes = buffers = buffer_bytes = 0
+    params: list[ParameterInfo] = []
+    buffers: list[ParameterInfo] = []
     for item in items:
-        if item.is_buffer:
-            buffers += item.numel
-            buffer_bytes += item.stored_bytes
-        else:
-            params += item.numel
-            param_bytes += item.stored_bytes
-            trainable += item.numel if item.trainable else 0
+        (buffers if item.is_buffer else params).append(item)
     return {
-        "params": params,
-        "trainable_params": trainable,
-        "param_bytes": param_bytes,
-        "buffers": buffers,
-        "buffer_bytes": buffer_bytes,
+        "params": sum([item.numel for item in params]),
+        "trainable_params": sum([item.numel for item in params if item.trainable]),
+        "param_bytes": sum([item.stored_bytes for item in params]),
+        "buffers": sum([item.numel for item in buffers]),
+        "buffer_bytes": sum([item.stored_bytes for item in buffers]),
     }
 
 

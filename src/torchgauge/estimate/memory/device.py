@@ -64,10 +64,8 @@ class Weight:
 
     allocated_bytes: int
     reserved_bytes: int
-    """What the caching allocator would hold without a limit."""
-    context_bytes: int
-    contexts: tuple[int, int]
-    """The least and the most that the context may take."""
+    """What the caching allocator would hold; ``weigh`` says it without a limit."""
+    gpu: Gpu
     spread: Spread
     fits: bool
     """Whether the steps run if they take what is predicted."""
@@ -76,17 +74,19 @@ class Weight:
     @property
     def device_bytes(self) -> int:
         """Return what the device would show as used."""
-        return self.reserved_bytes + self.context_bytes
+        return self.reserved_bytes + self.gpu.context_bytes
 
     @property
     def device_interval(self) -> tuple[int, int]:
         """Return the least and the most that the device may show as used."""
-        return on_the_device(self.spread.around(self.reserved_bytes), self.contexts)
+        low, high = self.spread.around(self.reserved_bytes)
+        return low + self.gpu.contexts[0], high + self.gpu.contexts[1]
 
     @property
     def most_allocated_bytes(self) -> int:
         """Return the most that may be allocated, and what the context may take in addition."""
-        return self.spread.around(self.allocated_bytes)[1] + self.contexts[1] - self.context_bytes
+        context = self.gpu.contexts[1] - self.gpu.context_bytes
+        return self.spread.around(self.allocated_bytes)[1] + context
 
 
 def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None) -> Loop:
@@ -125,8 +125,7 @@ def weigh(trace: Trace, gpu: Gpu, steps: int | None = None) -> Weight:
     return Weight(
         allocated_bytes=allocated,
         reserved_bytes=reserved,
-        context_bytes=gpu.context_bytes,
-        contexts=gpu.contexts,
+        gpu=gpu,
         spread=spread,
         fits=fits,
         verdict=verdict,
@@ -157,11 +156,6 @@ def judge(
     if not fits:
         return False, Verdict.DOES_NOT_FIT
     return True, Verdict.FITS if reserved_bytes <= capacity else Verdict.FRAGMENTED
-
-
-def on_the_device(interval: tuple[int, int], contexts: tuple[int, int]) -> tuple[int, int]:
-    """Return the interval of what the device shows, given that of the allocator."""
-    return interval[0] + contexts[0], interval[1] + contexts[1]
 
 
 def breakdown(memory: MemoryEstimate) -> dict[Part, int]:

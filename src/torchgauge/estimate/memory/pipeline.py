@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
-from torchgauge.estimate.memory.device import Gpu, judge, loop_of, on_the_device, under_the_limit
-from torchgauge.estimate.memory.intervals import Spread, spread_of
+from torchgauge.estimate.memory.device import Gpu, Weight, judge, loop_of, under_the_limit
+from torchgauge.estimate.memory.intervals import spread_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
 from torchgauge.estimate.memory.loop import Loop
 from torchgauge.estimate.memory.roles import (
@@ -21,7 +21,6 @@ from torchgauge.estimate.memory.roles import (
     saved_activations,
     where,
 )
-from torchgauge.facts.fit import Verdict
 from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
 from torchgauge.facts.trace import Phase, Role, Trace
 
@@ -96,20 +95,14 @@ def _present(roles: dict[Role, int]) -> dict[Role, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peak:
-    """What a step takes of a GPU at its peak."""
+class Peak(Weight):
+    """What the last step takes of a GPU at its peak, under the device's limit if it runs there."""
 
     loop: Loop
     free_run: AllocatorResult
     """Without a limit, recorded from event to event."""
     event: int
     """Of the loop, with most allocated."""
-    allocated_bytes: int
-    reserved_bytes: int
-    """Under the device's limit where it runs there."""
-    spread: Spread
-    fits: bool
-    verdict: Verdict
 
 
 def peak_on_gpu(trace: Trace, gpu: Gpu, steps: int | None = None) -> Peak:
@@ -129,6 +122,7 @@ def peak_on_gpu(trace: Trace, gpu: Gpu, steps: int | None = None) -> Peak:
         event=peak,
         allocated_bytes=allocated[peak],
         reserved_bytes=capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes,
+        gpu=gpu,
         spread=spread,
         fits=fits,
         verdict=verdict,
@@ -160,7 +154,7 @@ def estimate_on_gpu(
         alive_at_peak=largest_alive(trace, alive),
         peak_reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
-        device_bytes=reserved + gpu.context_bytes,
+        device_bytes=peak.device_bytes,
         minimum_bytes=minimum,
         capacity_bytes=gpu.usable_bytes,
         fits=None if gpu.usable_bytes is None else peak.fits,
@@ -169,7 +163,7 @@ def estimate_on_gpu(
             "peak_allocated_bytes": spread.around(peak.allocated_bytes),
             "peak_reserved_bytes": spread.around(reserved),
             "context_bytes": gpu.contexts,
-            "device_bytes": on_the_device(spread.around(reserved), gpu.contexts),
+            "device_bytes": peak.device_interval,
             "minimum_bytes": spread.around(minimum),
         },
     )

@@ -7,6 +7,7 @@ writer from then on. Parameters are not part of the flow.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from torchgauge.estimate.step.texts import Texts, tensor_text
 from torchgauge.estimate.time.kernels.traffic import given_tensors
@@ -41,12 +42,9 @@ class _Drawing:
     def draw(self) -> None:
         """Go through the first forward."""
         self._inputs()
-        for op in self.trace.ops:
-            if op.phase is not Phase.FORWARD or op.call < 0 or op.call >= self._end:
-                if op.phase is not Phase.FORWARD:
-                    break
-                continue
-            self._add(op)
+        for op in takewhile(lambda op: op.phase is Phase.FORWARD, self.trace.ops):
+            if 0 <= op.call < self._end:
+                self._add(op)
         self._outputs()
 
     def _inputs(self) -> None:

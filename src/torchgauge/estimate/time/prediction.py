@@ -100,21 +100,16 @@ class Prediction:
         forward, backward = [0.0] * calls, [0.0] * calls
         outside = self.total_seconds - (self.kernels[-1].end if self.kernels else 0.0)
         for kernel in self.kernels:
-            spent = kernel.idle + kernel.seconds
-            for call, seconds in kernel.waits:
-                spent -= seconds
+            by_call = backward if kernel.phase is Phase.BACKWARD else forward
+            own = kernel.idle + kernel.seconds
+            for _, seconds in kernel.waits:
+                own -= seconds
+            owner = -1 if kernel.phase is Phase.OPTIMIZER else kernel.call
+            for call, seconds in (*kernel.waits, (owner, own)):
                 if call < 0:
                     outside += seconds
-                elif kernel.phase is Phase.BACKWARD:  # a block that is computed again
-                    backward[call] += seconds
                 else:
-                    forward[call] += seconds
-            if kernel.call < 0 or kernel.phase is Phase.OPTIMIZER:
-                outside += spent
-            elif kernel.phase is Phase.BACKWARD:
-                backward[kernel.call] += spent
-            else:
-                forward[kernel.call] += spent
+                    by_call[call] += seconds
         return forward, backward, outside
 
     def bound_by(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from torchgauge.estimate.compute.registry import short_name
 from torchgauge.estimate.time.bottlenecks import bottlenecks
-from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.facts.report import CallCost, ModuleTable
 from torchgauge.facts.time import OpTime, StepTime, TimePrediction
 from torchgauge.facts.trace import Phase, Trace
@@ -50,11 +50,6 @@ def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
     )
 
 
-def with_times(table: ModuleTable, trace: Trace, time: ReportedTime) -> ModuleTable:
-    """Return the modules with the time of each call."""
-    return with_call_times(table, trace, time.forward_ms, time.backward_ms)
-
-
 def add_submodules(trace: Trace, forward: list[float], backward: list[float]) -> None:
     """Add to the time of each call those of the calls inside it."""
     for call in reversed(trace.calls):
@@ -94,18 +89,18 @@ def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:
 
     What a GPU waits for an operator is in it; on a CPU that is time between operators.
     """
-    spent: defaultdict[tuple[str, str, Phase], float] = defaultdict(float)
-    ops: defaultdict[tuple[str, str, Phase], set[int]] = defaultdict(set)
+    groups: defaultdict[tuple[str, str, Phase], list[KernelRun]] = defaultdict(list)
     for kernel in prediction.kernels:
-        key = short_name(kernel.name), str(kernel.kind), kernel.phase
-        spent[key] += kernel.seconds + (0.0 if prediction.gpu is None else kernel.idle)
-        ops[key].add(kernel.op)
-    found = sorted(spent.items(), key=lambda item: -item[1])[:_MOST_OPS]
-    return tuple(
-        OpTime(name=name, kernel=kind, phase=phase, calls=len(ops[name, kind, phase]),
-               time_ms=seconds * _MILLISECONDS)
-        for (name, kind, phase), seconds in found
-    )  # fmt: skip
+        groups[short_name(kernel.name), str(kernel.kind), kernel.phase].append(kernel)
+    waits = prediction.gpu is not None
+    found = [
+        OpTime(
+            name=name, kernel=kind, phase=phase, calls=len({kernel.op for kernel in group}),
+            time_ms=sum(k.seconds + (k.idle if waits else 0.0) for k in group) * _MILLISECONDS,
+        )
+        for (name, kind, phase), group in groups.items()
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda item: -item.time_ms)[:_MOST_OPS])
 
 
 def _between_ops(prediction: Prediction) -> float:

@@ -178,14 +178,10 @@ def _memory(trace: Trace, prediction: Prediction, memory: MemoryEstimate) -> Ite
     issued, now = _issued(trace, prediction), 0.0
     for point in memory.timeline:  # what lives on from the step before goes at no operator: -1
         now = max(now, issued[min(max(point.op, 0), len(issued) - 1)])
-        yield _point(now, point.live_bytes, _CPU if prediction.gpu is None else _GPU)
-
-
-def _point(seconds: float, nbytes: int, where: Mapping[str, int]) -> TraceEvent:
-    return {
-        "ph": "C",
-        "name": "Memory allocated (bytes)",
-        "pid": where["pid"],
-        "ts": seconds * _MICROSECONDS,
-        "args": {"bytes": nbytes},
-    }
+        yield {
+            "ph": "C",
+            "name": "Memory allocated (bytes)",
+            "pid": (_CPU if prediction.gpu is None else _GPU)["pid"],
+            "ts": now * _MICROSECONDS,
+            "args": {"bytes": point.live_bytes},
+        }

@@ -87,9 +87,9 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     row = _row(4 * size) if for_gradients else 4 * up(size, _OUTPUT_BLOCK)
     bias = 4 * size * FLOAT
     weights = (inputs * row * FLOAT, size * row * FLOAT)
-    if not for_gradients:
-        return bias, *weights, _inference_scratch(steps, batch, inputs, size, platform)
-    return bias, *weights, _scratch(steps, batch, size, platform)
+    if for_gradients:
+        return bias, *weights, _scratch(steps, batch, size, platform)
+    return bias, *weights, _inference_scratch(steps, batch, inputs, size, platform)
 
 
 def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
