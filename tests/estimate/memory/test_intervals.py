@@ -158,7 +158,7 @@ def test_what_other_programs_use_is_not_there(usable: int, others: int) -> None:
     trace, gpu = traced()
     beside = replace(gpu, usable_bytes=(usable + others) * MIB, other_programs_bytes=others * MIB)
     alone = replace(gpu, usable_bytes=usable * MIB)
-    assert weigh(trace, beside) == weigh(trace, alone)
+    assert replace(weigh(trace, beside), gpu=alone) == weigh(trace, alone)
 
 
 def test_the_verdict_is_that_of_the_ends_of_the_interval() -> None:
