@@ -20,12 +20,13 @@ from torchgauge.estimate.step.texts import Texts
 from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
 from torchgauge.estimate.time.gpu.device_model import model_of
-from torchgauge.estimate.time.reporting import ReportedTime, reported, with_call_times
+from torchgauge.estimate.time.reporting import reported
 from torchgauge.estimate.time.trace_file import predicted_timeline
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.pictures.step import Roof, Step
 from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.facts.report import ModuleTable, Report
+from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import Trace
 from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
 from torchgauge.version import __version__
@@ -62,9 +63,9 @@ def report_of(trace: Trace, target: Target = CPU) -> Report:
     if memory is not None and target.gpu is not None and trace.failure is None:
         memory = estimate_on_gpu(trace, target.gpu, memory)
     table = ModuleTable(module_reports(trace, compute, live))
-    time = _predicted(trace, target)
-    if time is not None:
-        table = with_call_times(table, trace, time.forward_ms, time.backward_ms)
+    time, prediction = None, prediction_of(trace, target)
+    if prediction is not None:
+        time, table = reported(trace, prediction, table)
     return Report(
         tool_version=__version__,
         torch_version=trace.torch_version,
@@ -87,13 +88,8 @@ def report_of(trace: Trace, target: Target = CPU) -> Report:
         ),
         warnings=(*trace.warnings, *target.warnings_of(trace)),
         failure=trace.failure,
-        time=time.step if time is not None else None,
+        time=time,
     )
-
-
-def _predicted(trace: Trace, target: Target) -> ReportedTime | None:
-    prediction = prediction_of(trace, target)
-    return None if prediction is None else reported(trace, prediction)
 
 
 def prediction_of(trace: Trace, target: Target) -> Prediction | None:
@@ -173,7 +169,7 @@ def _memory_assumptions(
     return (spread_of(trace, target.platform, memory.peak_reserved_bytes).assumption,)
 
 
-def _time_assumptions(trace: Trace, time: ReportedTime | None, target: Target) -> tuple[str, ...]:
+def _time_assumptions(trace: Trace, time: StepTime | None, target: Target) -> tuple[str, ...]:
     if time is None:
         return ()
     if target.device is None:

@@ -19,7 +19,7 @@ import torch
 
 from torchgauge.analyze import as_module, model_error, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.estimate.time.reporting import add_submodules, with_call_times
+from torchgauge.estimate.time.reporting import with_call_times
 from torchgauge.facts.memory import PhaseMemory
 from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.facts.report import ModuleTable, Report
@@ -279,7 +279,6 @@ def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable
         key = (call.path, numbers[call.path])
         numbers[call.path] += 1
         forward[call.index], backward[call.index] = given.calls.get(key, (0.0, 0.0))
-    add_submodules(trace, forward, backward)
     return with_call_times(report.modules, trace, forward, backward)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torchgauge.estimate.compute.registry import short_name
 from torchgauge.estimate.time.bottlenecks import bottlenecks
 from torchgauge.estimate.time.prediction import KernelRun, Prediction
-from torchgauge.facts.report import CallCost, ModuleTable
+from torchgauge.facts.report import ModuleTable
 from torchgauge.facts.time import OpTime, StepTime, TimePrediction
 from torchgauge.facts.trace import Phase, Trace
 
@@ -17,20 +16,11 @@ _MILLISECONDS = 1e3
 _MOST_OPS = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedTime:
-    """What a report takes from a prediction."""
-
-    step: StepTime
-    forward_ms: tuple[float, ...]
-    """By call of the trace, sub-modules included."""
-    backward_ms: tuple[float, ...]
-
-
-def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
-    """Return a prediction in milliseconds, per call with sub-modules."""
+def reported(
+    trace: Trace, prediction: Prediction, table: ModuleTable
+) -> tuple[StepTime, ModuleTable]:
+    """Return the time of the step, and the modules with that of their calls."""
     forward, backward, outside = prediction.call_seconds(len(trace.calls))
-    add_submodules(trace, forward, backward)
     phases = prediction.phase_seconds()
     step = StepTime(
         forward_ms=phases.get(Phase.FORWARD, 0.0) * _MILLISECONDS,
@@ -43,45 +33,37 @@ def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
         ops=_slowest(prediction),
         predicted=_described(trace, prediction),
     )
-    return ReportedTime(
-        step=step,
-        forward_ms=tuple(seconds * _MILLISECONDS for seconds in forward),
-        backward_ms=tuple(seconds * _MILLISECONDS for seconds in backward),
-    )
+    return step, with_call_times(table, trace, forward, backward, unit_ms=_MILLISECONDS)
 
 
-def add_submodules(trace: Trace, forward: list[float], backward: list[float]) -> None:
-    """Add to the time of each call those of the calls inside it."""
+def with_call_times(
+    table: ModuleTable,
+    trace: Trace,
+    forward: list[float],
+    backward: list[float],
+    *,
+    unit_ms: float = 1.0,
+) -> ModuleTable:
+    """Return the modules with the time of each call, that of the calls inside it included.
+
+    The lists have the time by call of the trace, sub-modules not included, in ``unit_ms``; they
+    are added to.
+    """
     for call in reversed(trace.calls):
         if call.parent >= 0:
             forward[call.parent] += forward[call.index]
             backward[call.parent] += backward[call.index]
-
-
-def with_call_times(
-    table: ModuleTable, trace: Trace, forward_ms: Sequence[float], backward_ms: Sequence[float]
-) -> ModuleTable:
-    """Return the modules with milliseconds by call of the trace, sub-modules included."""
-    indices: defaultdict[str, list[int]] = defaultdict(list)
+    times: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for call in trace.calls:
-        indices[call.path].append(call.index)
-
-    def timed(cost: CallCost, index: int) -> CallCost:
-        backward = backward_ms[index]
-        return replace(cost, time_ms=forward_ms[index] + backward, backward_time_ms=backward)
-
-    return ModuleTable(
-        tuple(
-            replace(
-                module,
-                calls=tuple(
-                    timed(cost, index)
-                    for cost, index in zip(module.calls, indices[module.path], strict=True)
-                ),
-            )
-            for module in table.values()
-        )
-    )
+        times[call.path].append((forward[call.index] * unit_ms, backward[call.index] * unit_ms))
+    modules = []
+    for module in table.values():
+        calls = [
+            replace(cost, time_ms=onward + back, backward_time_ms=back)
+            for cost, (onward, back) in zip(module.calls, times[module.path], strict=True)
+        ]
+        modules.append(replace(module, calls=tuple(calls)))
+    return ModuleTable(tuple(modules))
 
 
 def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:

@@ -7,7 +7,7 @@ storage: ``trace/shapes/losses.py``.
 
 from __future__ import annotations
 
-from torchgauge.estimate.arguments import argument
+from torchgauge.estimate.arguments import argument, tensor
 from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, default, itemsize
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
@@ -105,8 +105,7 @@ def _cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]
 
 def _soft_margin_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Besides the gradient, ``-target`` and its product with the input."""
-    source = op.args[1]
-    return (2 * source.nbytes,) if isinstance(source, TensorSpec) else ()
+    return (2 * tensor(op, 1).nbytes,)
 
 
 def _multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:

@@ -38,15 +38,14 @@ class Taken:
     scratch: int = 0
     """Everything else."""
 
-    @property
-    def total(self) -> int:
-        """Return both."""
-        return self.weight + self.scratch
+    def total(self, *, nested: bool = False) -> int:
+        """Return both; a kernel that this one is nested in aligns scratch memory once more."""
+        return self.weight + aligned(self.scratch, nested)
 
-    @property
-    def nested(self) -> int:
-        """Return both as another kernel books them, which aligns scratch memory once more."""
-        return self.total + (ALIGNMENT if self.scratch else 0)
+
+def aligned(scratch: int, nested: bool) -> int:
+    """Return the bytes of scratch memory as a kernel books it, or one that it is nested in."""
+    return scratch + ALIGNMENT if nested and scratch else scratch
 
 
 def output_taken(case: Convolution, platform: Platform) -> Taken:

@@ -51,11 +51,11 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 def _transposed(case: Convolution, run: Convolution, platform: Platform) -> int:
     """Return the scratch bytes of a transposed output whose channels are last."""
-    taken = channels_last.transposed_taken(case, run, platform)
+    taken = channels_last.transposed_taken(case, run, platform).total(nested=True)
     adds_bias = run.strides_divide_source and kernels.takes_strided(run)
     if case.has_bias and (case.is_depthwise or (case.is_strided and not adds_bias)):
-        return taken.nested + run.source.nbytes + ALIGNMENT  # it is added to a copy
-    return taken.nested
+        return taken + run.source.nbytes + ALIGNMENT  # it is added to a copy
+    return taken
 
 
 def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ Assumes: an x86 processor with AVX-512, and one thread.
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.cpu import channels_last
+from torchgauge.estimate.memory.workspaces.cpu.channels_last import aligned
 from torchgauge.estimate.memory.workspaces.onednn import kernels, unfolded_images
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
@@ -35,17 +36,16 @@ def output_moments(
 ) -> list[int]:
     """Return the moments of the output, which has so many bytes in PyTorch's layout."""
     if case.is_channels_last:
-        taken = channels_last.output_taken(case, platform)
-        return [output + taken.weight + _aligned(taken.scratch, nested)]
+        return [output + channels_last.output_taken(case, platform).total(nested=nested)]
     kernel = kernels.forward_kernel(case, platform.caches)
     if kernel.unfolds:
         scratch = unfolded_images.forward_scratch(case, platform.caches)
-        return [output + _aligned(scratch, nested), 2 * output]
+        return [output + aligned(scratch, nested), 2 * output]
     if kernel.is_last:
         return [case.source.nbytes + case.weights(kernel.block) + output, 3 * output]
     bias = case.padded_bias(kernel.block) if case.has_bias else 0
     result = case.images(case.result, kernel.block)
-    operands = kernel.source(case) + kernel.weight(case) + _aligned(case.strided_source(), nested)
+    operands = kernel.source(case) + kernel.weight(case) + aligned(case.strided_source(), nested)
     return [operands + bias + result, result + output]
 
 
@@ -60,18 +60,18 @@ def input_moments(
     """Return the moments of the input's gradient; a bias is added to a copy of it."""
     image = case.source.nbytes
     if case.is_channels_last:
-        return [image + channels_last.input_taken(case, platform).total]
+        return [image + channels_last.input_taken(case, platform).total()]
     bias = image + ALIGNMENT if adds_bias else 0
     if kernels.takes_strided(case):
         copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
-        scratch = _aligned(case.strided_scratch(platform.caches.second), nested)
+        scratch = aligned(case.strided_scratch(platform.caches.second), nested)
         scratch += 0 if case.strides_divide_source else bias
         inside = copied + channels_last.strided_weight(case) + image + scratch
         return [inside, image + handed_over(case.source) * image]
     kernel = kernels.input_kernel(case, platform.caches)
     if kernel.unfolds:
         scratch = unfolded_images.input_scratch(case) + bias
-        return [image + _aligned(scratch, nested), 2 * image]
+        return [image + aligned(scratch, nested), 2 * image]
     made = kernel.source(case)
     operands = case.images(case.result, kernel.block) + kernel.weight(case)
     return [operands + made + (made + ALIGNMENT if adds_bias else 0), made + image]
@@ -86,20 +86,14 @@ def weight_moments(case: Convolution, bias: int, *, nested: bool = False) -> lis
     own, sums_bias = case.weight.nbytes, bool(bias) and not nested
     if case.is_channels_last:
         taken = channels_last.weight_taken(case, bias=sums_bias)
-        scratch = _aligned(taken.scratch, nested)
-        return [taken.weight + scratch + bias, taken.weight + 2 * bias + 2 * own]
+        return [taken.total(nested=nested) + bias, taken.weight + 2 * bias + 2 * own]
     kernel = kernels.weight_kernel(case)
     if kernel.unfolds:
-        weight, inside = own, _aligned(unfolded_images.weight_scratch(case), nested)
+        weight, inside = own, aligned(unfolded_images.weight_scratch(case), nested)
     else:
         weight, pixels = kernel.weight(case), case.strided_source(_CHANNELS_TOGETHER)
         inside = case.images(case.result, kernel.block) + kernel.source(case)
-        inside += _aligned(pixels, nested)
+        inside += aligned(pixels, nested)
         if sums_bias and not case.is_depthwise:
             inside += case.padded_bias(kernel.block)
     return [inside + weight + bias, weight + own + 2 * bias]
-
-
-def _aligned(scratch: int, nested: bool) -> int:
-    """Return the bytes of scratch memory as a kernel books it, or one that it is nested in."""
-    return scratch + ALIGNMENT if nested and scratch else scratch
