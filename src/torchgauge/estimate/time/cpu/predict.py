@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.cpu.caches import LIKE, MODULE, PYTHON, VIEW, LastUses
@@ -51,19 +51,23 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     between, as time that the processor's units are idle.
     """
     kernels: list[KernelRun] = []
-    roof = calibration.roof
+    roof, step = calibration.roof, _Step(trace, calibration)
     now = end = excess = 0.0
     waits: list[tuple[int, float]] = []
-    for step in _Steps(trace, calibration):
-        waits += step.waits
-        now += step.overhead + sum(seconds for _, seconds in step.waits)
-        op, work = step.op, step.work
-        if op is None or work is None:
+    for op in trace.ops:
+        if op.index not in step.works:
+            continue
+        entered = list(step.entered(op.index))
+        overhead, seconds = step.times_of(op)
+        waits += entered
+        now += overhead + sum(seconds for _, seconds in entered)
+        work = step.works[op.index]
+        if work is None:
             continue
         surface = calibration.surface_of(work)
         error = _OF_STRANGE if surface is None else surface.error
-        excess += step.seconds * max(0.0, error - calibration.error)
-        idle, start, end = now - end, now, now + step.seconds
+        excess += seconds * max(0.0, error - calibration.error)
+        idle, start, end = now - end, now, now + seconds
         compute, memory = work.flops / roof.flops_per_second, work.nbytes / roof.bytes_per_second
         kernels.append(
             KernelRun(
@@ -71,12 +75,13 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
                 call=op.call, phase=op.phase, waits=tuple(waits),
                 issued=end, start=start, end=end, idle=idle,
                 compute_seconds=compute, memory_seconds=memory,
-                launch_seconds=min(step.seconds, roof.op_seconds),
+                launch_seconds=min(seconds, roof.op_seconds),
                 roof_seconds=max(compute, memory), flops=work.flops, nbytes=work.nbytes,
             )
         )  # fmt: skip
         waits = []
         now = end
+    now += sum(seconds for _, seconds in step.entered(len(trace.ops)))
     return Prediction(
         name=str(calibration.cpu),
         kernels=tuple(kernels),
@@ -87,56 +92,34 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Step:
-    """An operator and what comes before it; without one, what comes after all."""
-
-    op: OpRecord | None = None
-    work: CpuWork | None = None
-    waits: tuple[tuple[int, float], ...] = ()
-    """Module calls, and the seconds of their own Python."""
-    overhead: float = 0.0
-    """Seconds of dispatch and autograd."""
-    seconds: float = 0.0
-
-
-class _Steps:
-    """The operators of a trace in order, with their times."""
+    """The operators of a trace, asked for in order, with their times."""
 
     def __init__(self, trace: Trace, calibration: Calibration) -> None:
-        self._trace = trace
         self._calibration = calibration
+        self._is_training = trace.scenario.is_training
+        self._calls = deque(sorted(trace.calls, key=lambda call: call.first_op))
         threads = calibration.cpu.threads
         self._faulted = faulted_bytes(trace, threads)
-        self._works = {
+        self.works = {
             op.index: work_of(op, threads) for op in trace.ops if not is_first_step_only(trace, op)
         }
         workspaces = workspaces_for(Platform(type="cpu", threads=threads))
-        scratch = {op.index: workspaces(op) for op in trace.ops if op.index in self._works}
+        scratch = {op.index: workspaces(op) for op in trace.ops if op.index in self.works}
         # Scratch memory is written and read.
         self._traffic = {
             index: work.nbytes + 2.0 * sum(scratch[index])
-            for index, work in self._works.items()
+            for index, work in self.works.items()
             if work is not None
         }
         self._last_uses = LastUses(trace, self._traffic, scratch)
         self._known: dict[CpuWork, float] = {}
         self._types = {module.path: module.type for module in trace.modules}
 
-    def __iter__(self) -> Iterator[_Step]:
-        calls = sorted(self._trace.calls, key=lambda call: call.first_op)
-        entered = 0
-        waits: list[tuple[int, float]] = []
-        for op in self._trace.ops:
-            while entered < len(calls) and calls[entered].first_op <= op.index:
-                waits += self._python(calls[entered])
-                entered += 1
-            if op.index in self._works:
-                yield self._step(op, self._works[op.index], tuple(waits))
-                waits = []
-        for call in calls[entered:]:
-            waits += self._python(call)
-        yield _Step(waits=tuple(waits))
+    def entered(self, op: int) -> Iterator[tuple[int, float]]:
+        """Yield what entering the calls up to an operator takes, and what Python inside them."""
+        while self._calls and self._calls[0].first_op <= op:
+            yield from self._python(self._calls.popleft())
 
     def _python(self, call: ModuleCall) -> Iterator[tuple[int, float]]:
         """Yield what entering a call takes of the one around it, and its own Python."""
@@ -149,16 +132,15 @@ class _Steps:
             per_call = overheads.python_us * _MICROSECOND + caches.code_seconds(PYTHON, distance)
             yield call.index, call.python_calls * per_call
 
-    def _step(
-        self, op: OpRecord, work: CpuWork | None, waits: tuple[tuple[int, float], ...]
-    ) -> _Step:
+    def times_of(self, op: OpRecord) -> tuple[float, float]:
+        """Return the seconds of dispatch and autograd before an operator, and its own."""
+        work = self.works[op.index]
         calibration, caches = self._calibration, self._calibration.caches
-        overhead = _overhead(op, work, self._trace, calibration.overheads) * _MICROSECOND
+        overhead = self._overhead(op, calibration.overheads) * _MICROSECOND
         distance = self._last_uses.code(op.name)
         read, made = self._last_uses.data(op)
         if work is None:
-            overhead += caches.code_seconds(VIEW, distance)
-            return _Step(op=op, waits=waits, overhead=overhead)
+            return overhead + caches.code_seconds(VIEW, distance), 0.0
         if work not in self._known:
             self._known[work] = op_seconds(work, calibration)
         pages = self._faulted.get(op.index, 0) / PAGE
@@ -170,13 +152,12 @@ class _Steps:
                 seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
             for nbytes, since in made:
                 seconds += caches.written_seconds(nbytes, since, _TIMED_WITHIN)
-        return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
+        return overhead, seconds
 
-
-def _overhead(op: OpRecord, work: CpuWork | None, trace: Trace, c: Overheads) -> float:
-    """Return the microseconds of Python, dispatch and autograd before an operator."""
-    found = c.view_us if work is None else c.op_us
-    if op.phase is Phase.BACKWARD:
-        return c.view_us if work is None else c.backward_us
-    noted = trace.scenario.is_training and op.phase in (Phase.FORWARD, Phase.LOSS)
-    return found + (c.gradient_us if noted else 0.0)
+    def _overhead(self, op: OpRecord, c: Overheads) -> float:
+        """Return the microseconds of Python, dispatch and autograd before an operator."""
+        is_view = self.works[op.index] is None
+        if op.phase is Phase.BACKWARD:
+            return c.view_us if is_view else c.backward_us
+        noted = self._is_training and op.phase in (Phase.FORWARD, Phase.LOSS)
+        return (c.view_us if is_view else c.op_us) + (c.gradient_us if noted else 0.0)
