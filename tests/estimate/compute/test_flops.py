@@ -9,14 +9,12 @@ import pytest
 
 from torchgauge.devices.tables import rows
 from torchgauge.estimate.compute.elementwise import TABLE
-from torchgauge.estimate.compute.flops import (
-    OpCost,
-    not_counted_reason,
-    op_cost,
+from torchgauge.estimate.compute.flops import OpCost, not_counted_reason, op_cost
+from torchgauge.estimate.compute.registry import (
+    find_flop_formula,
     register_flop_formula,
     unregister_flop_formula,
 )
-from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
 

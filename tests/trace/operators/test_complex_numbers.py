@@ -14,11 +14,8 @@ from real_step import predicted_peak, real_peak
 from small_models import streams
 from torchgauge.compat.flop_counter import FlopCounterMode
 from torchgauge.errors import ModelError
-from torchgauge.estimate.compute.flops import (
-    op_cost,
-    register_flop_formula,
-    unregister_flop_formula,
-)
+from torchgauge.estimate.compute.flops import op_cost
+from torchgauge.estimate.compute.registry import register_flop_formula, unregister_flop_formula
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.estimate.compute.flops import unregister_flop_formula
+from torchgauge.estimate.compute.registry import unregister_flop_formula
 
 L, E, H = 128, 64, 4
 

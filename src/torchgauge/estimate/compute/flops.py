@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from torchgauge.estimate.arguments import real_products
+from torchgauge.estimate.arguments import ShapeNotVisibleError, real_products
 
 # Importing the package registers every built-in formula.
 from torchgauge.estimate.compute import formulas as _built_in
@@ -24,23 +24,10 @@ from torchgauge.estimate.compute.formulas.sparse import flattened, has_sparse, s
 from torchgauge.estimate.compute.registry import (
     DependsOnValuesError,
     FlopFormula,
-    ShapeNotVisibleError,
     find_flop_formula,
-    register_flop_formula,
-    unregister_flop_formula,
 )
+from torchgauge.estimate.compute.registry import register_flop_formula as register_flop_formula
 from torchgauge.facts.trace import OpRecord
-
-__all__ = [
-    "FlopFormula",
-    "OpCost",
-    "ShapeNotVisibleError",
-    "not_counted_reason",
-    "op_cost",
-    "op_costs",
-    "register_flop_formula",
-    "unregister_flop_formula",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

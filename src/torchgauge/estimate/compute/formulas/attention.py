@@ -10,13 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from torchgauge.estimate.arguments import (
-    ABSENT,
-    Shape,
-    argument,
-    integer,
-    shape,
-)
+from torchgauge.estimate.arguments import ABSENT, Shape, argument, integer, shape
 from torchgauge.estimate.compute.registry import FlopFormula, register_flop_formula, register_table
 from torchgauge.facts.trace import OpRecord
 

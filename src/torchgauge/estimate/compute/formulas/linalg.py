@@ -11,12 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from torchgauge.estimate.arguments import (
-    Shape,
-    argument,
-    output_shape,
-    shape,
-)
+from torchgauge.estimate.arguments import Shape, argument, output_shape, shape
 from torchgauge.estimate.compute.registry import (
     DependsOnValuesError,
     FlopFormula,

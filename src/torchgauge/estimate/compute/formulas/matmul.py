@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.arguments import (
-    argument,
-    integer,
-    integers,
-    output_numel,
-    shape,
-    shapes,
-)
+from torchgauge.estimate.arguments import argument, integer, integers, output_numel, shape, shapes
 from torchgauge.estimate.compute.formulas.contraction import einsum_macs, trilinear_macs
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, register_flop_formula
 from torchgauge.facts.trace import OpRecord

@@ -21,7 +21,6 @@ from torchgauge.estimate.memory.workspaces.onednn import kernels, unfolded_image
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
     Convolution,
-    handed_over,
     is_one_order,
 )
 from torchgauge.estimate.memory.workspaces.platform import Platform
@@ -67,7 +66,8 @@ def input_moments(
         scratch = aligned(case.strided_scratch(platform.caches.second), nested)
         scratch += 0 if case.strides_divide_source else bias
         inside = copied + channels_last.strided_weight(case) + image + scratch
-        return [inside, image + handed_over(case.source) * image]
+        # Its channels are last: it is written out in PyTorch's order, and then copied.
+        return [inside, (2 if is_one_order(case.source.shape) else 3) * image]
     kernel = kernels.input_kernel(case, platform.caches)
     if kernel.unfolds:
         scratch = unfolded_images.input_scratch(case) + bias

@@ -35,14 +35,6 @@ def is_one_order(shape: tuple[int, ...]) -> bool:
     return shape[1] == 1 or prod(shape[2:]) == 1
 
 
-def handed_over(image: TensorSpec) -> int:
-    """Return how many copies of the image ``brgconv_strided`` holds while it returns its result.
-
-    It has its channels last: it is written out in PyTorch's order, and then copied.
-    """
-    return 1 if is_one_order(image.shape) else 2
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
     """One dimension of a convolution's images."""
@@ -226,9 +218,12 @@ class Convolution:
         """Return whether the strides divide the input."""
         return all(axis.source % axis.stride == 0 for axis in self.axes)
 
-    def descriptors(self) -> int:
-        """Return the bytes in which ``brgconv`` lists the pairs of blocks that it multiplies."""
-        batch = up(prod(self.kernel) * _DESCRIPTOR, _PAGE)
+    def descriptors(self, steps: tuple[int, ...] | None = None) -> int:
+        """Return the bytes in which ``brgconv`` lists the pairs of blocks that it multiplies.
+
+        There is one for each element of the kernel, or for so many ``steps``.
+        """
+        batch = up(prod(self.kernel if steps is None else steps) * _DESCRIPTOR, _PAGE)
         return up(batch, _DESCRIPTOR) + _PAGE
 
     def strided_scratch(self, cache: int) -> int:
@@ -253,8 +248,7 @@ class Convolution:
         steps = self.kernel
         if prod(steps) * self.outputs // self.groups * together * FLOAT > cache:
             steps = (*self.stride[:-1], steps[-1])  # as many rows as the stride skips
-        batch = up(up(prod(steps) * _DESCRIPTOR, _PAGE), _DESCRIPTOR)
-        return batch + 3 * _PAGE + pages
+        return self.descriptors(steps) + 2 * _PAGE + pages
 
 
 def read(
