@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from torchgauge.devices.tables import rows
 from torchgauge.estimate.arguments import argument, integers, mask, output_numel, shape
-from torchgauge.estimate.compute.formulas.distance import uses_matmul
+from torchgauge.estimate.compute.formulas.matmul import uses_matmul
 from torchgauge.estimate.compute.registry import packets
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 

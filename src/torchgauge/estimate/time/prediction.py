@@ -125,8 +125,3 @@ class Prediction:
             spent[kernel.bound_by] += kernel.seconds - kernel.launch_seconds
         launch = max(0.0, 1.0 - sum(spent.values()) / total)
         return {**{name: seconds / total for name, seconds in spent.items()}, "launch": launch}
-
-    @property
-    def flops(self) -> float:
-        """Return the FLOPs of products, padding not counted."""
-        return sum(kernel.flops for kernel in self.kernels)

@@ -96,13 +96,13 @@ def _described(trace: Trace, prediction: Prediction) -> TimePrediction:
     seconds, peak = prediction.total_seconds, prediction.peak_flops_per_second
     watts = prediction.gpu.tdp_watts if prediction.gpu is not None else None
     batch = trace.batch_size
-    known = bool(seconds)
+    known, flops = bool(seconds), sum(kernel.flops for kernel in prediction.kernels)
     return TimePrediction(
         device=prediction.name,
         error=prediction.error,
         bound_by=prediction.bound_by(),
         samples_per_second=batch / seconds if batch and known else None,
-        flops_share=prediction.flops / (peak * seconds) if peak and known else None,
+        flops_share=flops / (peak * seconds) if peak and known else None,
         most_joules=watts * seconds if watts else None,
         bottlenecks=bottlenecks(trace, prediction),
     )

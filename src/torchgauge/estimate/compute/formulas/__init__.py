@@ -15,11 +15,10 @@ Conventions that hold in all of them:
 from torchgauge.estimate.compute.formulas import (
     attention,
     convolution,
-    distance,
     dot_products,
     linalg,
     matmul,
     recurrent,
 )
 
-__all__ = ["attention", "convolution", "distance", "dot_products", "linalg", "matmul", "recurrent"]
+__all__ = ["attention", "convolution", "dot_products", "linalg", "matmul", "recurrent"]

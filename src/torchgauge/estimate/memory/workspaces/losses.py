@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torchgauge.estimate.arguments import argument, tensor
 from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, default, itemsize
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 NUMBER = 8
@@ -43,24 +43,21 @@ def _after(op: OpRecord, reduction: object, all_bytes: int, platform: Platform) 
     return mean_scratch(all_bytes // max(1, width), 1, output.dtype, width, platform)
 
 
-def _per_element(*, casts: int) -> Rule:
+def _per_element(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The loss of each element, which is then reduced; operands of another dtype are cast.
 
     ``loss(input, target, reduction, …)``. On the CPU an operand is cast as often as an iterator is
-    built: ``casts`` times.
+    built: twice, for ``huber_loss`` once.
     """
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        reduction = argument(op, 2, "reduction", _MEAN)
-        pair, width = _tensors(op, 2), itemsize(op.outputs[0])
-        whole = broadcast(*pair) * width
-        copied = [s.numel * width for s in pair if s.dtype != op.outputs[0].dtype]
-        copied = copied if platform.type == "cpu" else []
-        if reduction == _NONE:
-            return tuple(copied)
-        return whole, casts * sum(copied), _after(op, reduction, whole, platform)
-
-    return rule
+    reduction = argument(op, 2, "reduction", _MEAN)
+    pair, width = _tensors(op, 2), itemsize(op.outputs[0])
+    whole = broadcast(*pair) * width
+    copied = [s.numel * width for s in pair if s.dtype != op.outputs[0].dtype]
+    copied = copied if platform.type == "cpu" else []
+    if reduction == _NONE:
+        return tuple(copied)
+    casts = 1 if "huber" in op.name else 2
+    return whole, casts * sum(copied), _after(op, reduction, whole, platform)
 
 
 def _reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -114,8 +111,7 @@ def _multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 RULES: Rules = {
-    **default(_per_element(casts=2), "mse_loss smooth_l1_loss"),
-    **default(_per_element(casts=1), "huber_loss"),
+    **default(_per_element, "mse_loss smooth_l1_loss huber_loss"),
     **default(_reduced_apart, "binary_cross_entropy soft_margin_loss"),
     **default(_with_logits, "binary_cross_entropy_with_logits"),
     **default(_cross_entropy_backward, "binary_cross_entropy_backward"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 PRODUCTS: Final[Mapping[str, int]] = {
@@ -44,15 +44,11 @@ def copied(op: OpRecord, first: int) -> tuple[int, ...]:
     )
 
 
-def _on_cuda(first: int, *, batched: bool) -> Rule:
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        return copied(op, first) if batched or op.outputs[0].numel > 0 else ()
+def _on_cuda(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    if op.name in BATCHED:
+        return copied(op, BATCHED[op.name])
+    return copied(op, PRODUCTS[op.name]) if op.outputs[0].numel > 0 else ()
 
-    return rule
 
-
-RULES: Rules = {
-    **{name: _on_cuda(first, batched=False) for name, first in PRODUCTS.items()},
-    **{name: _on_cuda(first, batched=True) for name, first in BATCHED.items()},
-}
+RULES: Rules = dict.fromkeys((*PRODUCTS, *BATCHED), _on_cuda)
 """Of CUDA; by operator, overload included."""

@@ -20,6 +20,7 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     BLOCK,
     HALF_BLOCK,
     Convolution,
+    aligned,
 )
 from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import fits, stays_folded
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
@@ -41,11 +42,6 @@ class Taken:
     def total(self, *, nested: bool = False) -> int:
         """Return both; a kernel that this one is nested in aligns scratch memory once more."""
         return self.weight + aligned(self.scratch, nested)
-
-
-def aligned(scratch: int, nested: bool) -> int:
-    """Return the bytes of scratch memory as a kernel books it, or one that it is nested in."""
-    return scratch + ALIGNMENT if nested and scratch else scratch
 
 
 def output_taken(case: Convolution, platform: Platform) -> Taken:

@@ -16,11 +16,11 @@ Assumes: an x86 processor with AVX-512, and one thread.
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.cpu import channels_last
-from torchgauge.estimate.memory.workspaces.cpu.channels_last import aligned
 from torchgauge.estimate.memory.workspaces.onednn import kernels, unfolded_images
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
     Convolution,
+    aligned,
     is_one_order,
 )
 from torchgauge.estimate.memory.workspaces.platform import Platform

@@ -11,7 +11,7 @@ from torchgauge.estimate.memory.workspaces.matrices import BATCHED, PRODUCTS, co
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_BATCHED = 400
@@ -24,33 +24,26 @@ _REORDERED_FROM = 4096
 """Elements from which on it takes them."""
 
 
-def _product(first: int) -> Rule:
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        output = op.outputs[0]
-        if output.dtype in HALF:
-            return _half_product(op, first)
-        return copied(op, first) if output.dtype in _BLAS and output.numel > 0 else ()
-
-    return rule
+def _product(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    first, output = PRODUCTS[op.name], op.outputs[0]
+    if output.dtype in HALF:
+        return _half_product(op, first)
+    return copied(op, first) if output.dtype in _BLAS and output.numel > 0 else ()
 
 
-def _batched(first: int) -> Rule:
+def _batched(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One matrix at a time is copied; conjugates are written out for all matrices."""
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        left, output = tensor(op, first), op.outputs[0]
-        batch, rows, columns = output.shape
-        if output.dtype in HALF:
-            return _half_product(op, first)
-        if batch == 0:
-            return copied(op, first)
-        whole = _conjugates(op, first)
-        if output.dtype not in _BLAS or rows * columns * left.shape[-1] < _SMALL_BATCHED:
-            return whole
-        apart = tuple(size // batch for size in copied(op, first))
-        return tuple(map(max, whole, apart)) if len(apart) == len(whole) else whole
-
-    return rule
+    first, output = BATCHED[op.name], op.outputs[0]
+    batch, rows, columns = output.shape
+    if output.dtype in HALF:
+        return _half_product(op, first)
+    if batch == 0:
+        return copied(op, first)
+    whole = _conjugates(op, first)
+    if output.dtype not in _BLAS or rows * columns * tensor(op, first).shape[-1] < _SMALL_BATCHED:
+        return whole
+    apart = tuple(size // batch for size in copied(op, first))
+    return tuple(map(max, whole, apart)) if len(apart) == len(whole) else whole
 
 
 def _conjugates(op: OpRecord, first: int) -> tuple[int, ...]:
@@ -112,7 +105,7 @@ def _scaled_mm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 RULES: Rules = {
-    **{name: _product(first) for name, first in PRODUCTS.items()},
-    **{name: _batched(first) for name, first in BATCHED.items()},
+    **dict.fromkeys(PRODUCTS, _product),
+    **dict.fromkeys(BATCHED, _batched),
     "aten._scaled_mm.default": _scaled_mm,
 }

@@ -27,22 +27,17 @@ def _as_suggested(position: int) -> Rule:
     return rule
 
 
-def _ordered_backward(indices: int | None) -> Rule:
+def _ordered_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input's gradient, and the indices, in the order of the output's gradient.
 
-    ``…_backward(gradient, input, …, indices)``; ``indices`` is their position.
+    ``…_backward(gradient, input, …)``, with the indices as argument 7 if there are some.
     """
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        gradient, source = op.layouts[:2]
-        wanted = _suggested(gradient)
-        copied = copy_bytes(op, 0, wanted)
-        if wanted is _suggested(source):
-            return (copied,)
-        positions = 0 if indices is None else tensor(op, indices).nbytes
-        return copied, tensor(op, 1).nbytes, positions
-
-    return rule
+    gradient, source = op.layouts[:2]
+    wanted = _suggested(gradient)
+    copied = copy_bytes(op, 0, wanted)
+    if wanted is _suggested(source):
+        return (copied,)
+    return copied, tensor(op, 1).nbytes, tensor(op, 7).nbytes if "indices" in op.name else 0
 
 
 RULES: Rules = {
@@ -54,9 +49,9 @@ RULES: Rules = {
         mkldnn_max_pool2d avg_pool3d fractional_max_pool2d avg_pool3d_backward
         _adaptive_avg_pool3d_backward adaptive_max_pool3d_backward fractional_max_pool2d_backward
     """),
-    **default(_ordered_backward(None), "avg_pool2d_backward _adaptive_avg_pool2d_backward"),
-    **default(_ordered_backward(7), """
-        max_pool2d_with_indices_backward max_pool3d_with_indices_backward
+    **default(_ordered_backward, """
+        avg_pool2d_backward _adaptive_avg_pool2d_backward max_pool2d_with_indices_backward
+        max_pool3d_with_indices_backward
     """),
     **default(_as_suggested(1), "adaptive_max_pool2d_backward"),
 }  # fmt: skip

@@ -30,6 +30,11 @@ _FEW_ELEMENTS = 20_480
 _LARGE_BATCH = 16
 
 
+def aligned(scratch: int, nested: bool = True) -> int:
+    """Return the bytes of scratch memory as the kernel books it that it is nested in, if it is."""
+    return scratch + ALIGNMENT if nested and scratch else scratch
+
+
 def is_one_order(shape: tuple[int, ...]) -> bool:
     """Return whether images are the same with their channels last: of one channel, or pixel."""
     return shape[1] == 1 or prod(shape[2:]) == 1

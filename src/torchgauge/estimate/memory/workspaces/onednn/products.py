@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import aligned
 from torchgauge.estimate.memory.workspaces.onednn.grid import best_on_grid
 from torchgauge.estimate.memory.workspaces.onednn.strips import Blocks, Product, best_in_strips
 from torchgauge.estimate.memory.workspaces.onednn.tiles import padded_row, result_tiles
@@ -60,7 +60,7 @@ def _tiled(product: Product, blocks: Blocks) -> int:
         partial = up(blocks.columns, min(32, blocks.columns)) * blocks.rows * FLOAT
         if blocks.depth * blocks.deep * blocks.pairs < product.depth:
             partial *= blocks.down * blocks.across
-    return sum(map(_entry, (
+    return sum(map(aligned, (
         _BATCH_ELEMENT * blocks.pairs, left, right, partial, _largest_tiles(product, blocks)
     )))  # fmt: skip
 
@@ -98,7 +98,7 @@ def _vectors(product: Product, *, width: int, copies_left: bool) -> int:
     right = width * up(columns, group) * up(depth, _VECTORS * FLOAT // width)
     left = width * rows * padded_row(depth, width) if copies_left else 0
     partial = FLOAT * columns * rows * (min(across, count) if depth < product.depth else 1)
-    return sum(map(_entry, (_BATCH_ELEMENT, left, right, partial)))
+    return sum(map(aligned, (_BATCH_ELEMENT, left, right, partial)))
 
 
 def _least_imbalance(product: Product, columns: int, most_across: int) -> tuple[int, int]:
@@ -113,7 +113,3 @@ def _least_imbalance(product: Product, columns: int, most_across: int) -> tuple[
             if idle_rows + idle_columns < best:
                 best, found = idle_rows + idle_columns, (rows, across)
     return found
-
-
-def _entry(nbytes: int) -> int:
-    return nbytes + ALIGNMENT if nbytes else 0

@@ -279,7 +279,7 @@ class _Cut:
 
         In single precision as there: ties are decided by it.
         """
-        product, narrow = self.product, _single
+        product, narrow = self.product, single
         left, right = (2 * product.depth * size for size in (product.rows, product.columns))
         strip, extent, kept, count, kept_per_strip = (
             (self.strip_rows, product.columns, right, product.rows, blocks.columns)
@@ -307,7 +307,7 @@ class _Cut:
         return narrow(narrow(narrow(total) / 512) / narrow(cycles * product.batch))
 
     def _first_level_cycles(self, blocks: Blocks, moved: int, reused: int, kept: int) -> float:
-        narrow = _single
+        narrow = single
         elements = blocks.rows * blocks.columns
         columns = self.strip_columns
         groups = blocks.rows * -(-blocks.columns // columns)
@@ -332,14 +332,15 @@ def _groups(count: int) -> Iterator[int]:
         size = -(-count // groups) if size > 1 else 0
 
 
-def _single(value: float) -> float:
+def single(value: float) -> float:
+    """Return a number as it is in single precision."""
     number: float = struct.unpack("f", struct.pack("f", value))[0]
     return number
 
 
-_LOAD = _single(106.41)
+_LOAD = single(106.41)
 """Bytes per cycle, as oneDNN has them measured (``bw_map_t``)."""
-_LOAD_MISS = _single(106.41 / 2.28)
-_STORE_MISS = _single(106.41 / 2.85)
-_MEMORY = _single(2.28)
+_LOAD_MISS = single(106.41 / 2.28)
+_STORE_MISS = single(106.41 / 2.85)
+_MEMORY = single(2.28)
 _LAST_LEVEL = 6.0

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from struct import pack, unpack
 
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT, Convolution
+from torchgauge.estimate.memory.workspaces.onednn.strips import single
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
 from torchgauge.estimate.memory.workspaces.platform import Caches
 
@@ -183,7 +183,7 @@ class _Search:
             self._outputs / up(self._outputs, outputs) * most / up(most, positions)
             * self._inputs / up(self._inputs, inputs) * positions / up(positions, _COLUMNS)
         )  # fmt: skip
-        return float(unpack("f", pack("f", (fill * moved * share**0.5 * inside) ** _ROOT))[0])
+        return single((fill * moved * share**0.5 * inside) ** _ROOT)
 
 
 def _rounded(outputs: int, positions: int) -> Iterator[tuple[int, int]]:
