@@ -44,13 +44,13 @@ def test_between_the_measured_distances_the_logarithm_decides() -> None:
     assert CURVES.code_seconds("matmul", 4 * MIB) == pytest.approx(20e-6)
     assert CURVES.code_seconds("matmul", 2 * MIB) == pytest.approx(10e-6)
     assert CURVES.code_seconds("matmul", 16 * MIB) == pytest.approx(30e-6)
-    assert CURVES.read_seconds(1e6, 4 * MIB, MIB) == pytest.approx(1e-4)
+    assert CURVES.seconds(CURVES.read, 1e6, 4 * MIB, MIB) == pytest.approx(1e-4)
 
 
 def test_outside_of_them_the_edges_hold() -> None:
     assert CURVES.code_seconds("matmul", 1.0) == 0.0
     assert CURVES.code_seconds("matmul", 1e12) == pytest.approx(40e-6)
-    assert CURVES.written_seconds(1e6, 1e12, 1.0) == pytest.approx(2e-4)
+    assert CURVES.seconds(CURVES.written, 1e6, 1e12, 1.0) == pytest.approx(2e-4)
 
 
 def test_a_kind_that_was_not_timed_is_like_element_wise_work() -> None:
@@ -61,8 +61,8 @@ def test_a_kind_that_was_not_timed_is_like_element_wise_work() -> None:
 def test_nothing_is_faster_for_lying_near(distance: float, own: float) -> None:
     costs = (
         CURVES.code_seconds("matmul", distance, own),
-        CURVES.read_seconds(1e6, distance, own),
-        CURVES.written_seconds(1e6, distance, own),
+        CURVES.seconds(CURVES.read, 1e6, distance, own),
+        CURVES.seconds(CURVES.written, 1e6, distance, own),
     )
     assert all(cost == 0.0 if distance <= own else cost >= 0.0 for cost in costs)
 

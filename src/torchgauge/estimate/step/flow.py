@@ -112,6 +112,7 @@ def flow_of(trace: Trace, texts: Texts) -> Flow:
     end = _end_of_first(trace)
     calls = [c for c in trace.calls[:end] if c.phase is Phase.FORWARD]
     nodes, edges = drawing.nodes, sorted(drawing.edges)
+    specs = [drawing.edges[edge] for edge in edges]
     return Flow(
         calls=tuple(texts.number(call.path) for call in calls),
         parents=tuple(call.parent for call in calls),
@@ -121,12 +122,8 @@ def flow_of(trace: Trace, texts: Texts) -> Flow:
         node_op=tuple(node.op for node in nodes),
         edge_from=tuple(source for source, _ in edges),
         edge_to=tuple(target for _, target in edges),
-        edge_shape=tuple(texts.number(_shape(drawing.edges[edge])) for edge in edges),
+        edge_shape=tuple(texts.number(tensor_text(s) if s.dtype else "") for s in specs),
     )
-
-
-def _shape(spec: TensorSpec) -> str:
-    return tensor_text(spec) if spec.dtype else ""
 
 
 def _label(node: _Node) -> str:

@@ -51,13 +51,9 @@ class Caches:
         share = self._at(self.code, distance) - (self._at(self.code, own) if own else 0.0)
         return max(0.0, share) * self.code_us.get(name, self.code_us[Kind.ELEMENTWISE]) * 1e-6
 
-    def read_seconds(self, nbytes: float, distance: float, own: float) -> float:
-        """Return what reading takes longer than at the distance ``own``."""
-        return nbytes * max(0.0, self._at(self.read, distance) - self._at(self.read, own))
-
-    def written_seconds(self, nbytes: float, distance: float, own: float) -> float:
-        """Return what writing takes longer than at the distance ``own``."""
-        return nbytes * max(0.0, self._at(self.written, distance) - self._at(self.written, own))
+    def seconds(self, moved: Sequence[float], nbytes: float, distance: float, own: float) -> float:
+        """Return what reading or writing takes longer than at the distance ``own``."""
+        return nbytes * max(0.0, self._at(moved, distance) - self._at(moved, own))
 
     def _at(self, values: Sequence[float], distance: float) -> float:
         """Interpolate over the logarithm of the distance; the edges go on."""

@@ -148,10 +148,9 @@ class _Step:
         if _FIRST not in work.surface:
             kind = LIKE.get(work.kind, work.kind)
             overhead += caches.code_seconds(kind, distance, self._traffic[op.index])
-            for nbytes, since in read:
-                seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
-            for nbytes, since in made:
-                seconds += caches.written_seconds(nbytes, since, _TIMED_WITHIN)
+            for curve, parts in ((caches.read, read), (caches.written, made)):
+                for nbytes, since in parts:
+                    seconds += caches.seconds(curve, nbytes, since, _TIMED_WITHIN)
         return overhead, seconds
 
     def _overhead(self, op: OpRecord, c: Overheads) -> float:

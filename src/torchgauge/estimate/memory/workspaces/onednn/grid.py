@@ -44,11 +44,8 @@ def _tried(product: Product) -> Iterator[Blocks]:
 
 def _block_of_rows(rows: int) -> int:
     """Return rows that divide into tiles that are nearly full."""
-    for side in _TILE_ROWS:
-        for count in _TILES:
-            if rows % (side * count) == 0:
-                return side * count
-    return min(rows, _GROUP)
+    sizes = (side * count for side in _TILE_ROWS for count in _TILES)
+    return next((size for size in sizes if rows % size == 0), min(rows, _GROUP))
 
 
 def _heights(rows: int, block: int, least: int) -> Iterator[int]:
