@@ -27,7 +27,6 @@ NO_TEXT = (
 """Functions whose arguments are patterns or names."""
 DATA = (
     "autocast_lists.py",
-    "kinds.py",
     "scalars.py",
     "work.py",
     "oom/frames.py",

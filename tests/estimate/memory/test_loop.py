@@ -229,7 +229,7 @@ def test_a_workspace_of_the_last_op_and_of_one_without_events() -> None:
         trace.phase_ends,
     )
     loop = repeat(trace, 1, taking(trace, lambda op: (5,) if op.index == 6 else ()))
-    assert [event[2] for event in loop.events[-2:]] == [5, 0]
+    assert [event[2] for event in loop.events[-2:]] == [5, 5]
 
 
 def test_lasting_workspaces_are_taken_once() -> None:

@@ -1,15 +1,12 @@
-"""Which kernels an operator runs, by kind, as data.
-
-``aten`` packets stand without their namespace and without the underscore of the in-place variant.
-What no table names is element-wise, if ``elementwise.py`` knows it, or a copy.
-"""
+"""The kinds of kernels, and which operators run them: ``kinds.csv``."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
-from torchgauge.estimate.compute.registry import names
+from torchgauge.devices.tables import rows
 
 
 class Kind(StrEnum):
@@ -53,66 +50,27 @@ class Kind(StrEnum):
     """Few elements: the launch is all that it costs."""
 
 
-NO_KERNEL: Final = names("""
-    empty empty_like empty_permuted empty_strided new_empty new_empty_strided _unsafe_view
-    _reshape_alias resize set record_stream _cudnn_init_dropout_state lift_fresh
-    _has_same_storage_numel _efficientzerotensor
-    """)
-"""Launch nothing: memory is taken or named."""
+TABLE: Final = Path(__file__).with_suffix(".csv")
 
-MATMULS: Final = names("""
-    mm addmm bmm baddbmm addbmm addmv mv dot vdot linear matmul _addmm_activation _int_mm _scaled_mm
-    """)
-ATTENTIONS: Final = names("""
-    _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_backward
-    _scaled_dot_product_efficient_attention _scaled_dot_product_efficient_attention_backward
-    _scaled_dot_product_cudnn_attention _scaled_dot_product_cudnn_attention_backward
-    """)
-"""``(q, k, v, …)`` or ``(gradient, q, k, v, …)``, heads before tokens."""
-NORMS: Final = names("""
-    native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward
-    _fused_rms_norm _fused_rms_norm_backward _softmax _softmax_backward_data _safe_softmax
-    _log_softmax _log_softmax_backward_data _masked_softmax
-    """)
-BATCH_NORMS: Final = names("""
-    cudnn_batch_norm cudnn_batch_norm_backward native_batch_norm native_batch_norm_backward
-    _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_with_update
-    batch_norm_backward _batch_norm_no_update
-    """)
-REDUCTIONS: Final = names("""
-    sum mean amax amin max min argmax argmin var var_mean std std_mean norm linalg_vector_norm
-    any all prod logsumexp cumsum cumprod nll_loss_forward nll_loss2d_forward count_nonzero
-    aminmax topk sort
-    """)
-POOLINGS: Final = names("""
-    max_pool2d_with_indices max_pool2d_with_indices_backward avg_pool2d avg_pool2d_backward
-    max_pool3d_with_indices max_pool3d_with_indices_backward avg_pool3d avg_pool3d_backward
-    _adaptive_avg_pool2d _adaptive_avg_pool2d_backward adaptive_max_pool2d
-    adaptive_max_pool2d_backward upsample_nearest2d upsample_nearest2d_backward
-    upsample_bilinear2d_backward upsample_bicubic2d_backward
-    _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_2d_backward im2col
-    col2im
-    """)
-WINDOWED: Final = names("max_pool2d_with_indices avg_pool2d")
-"""Of the poolings: a window of a size that does not depend on the image's."""
-INDEXINGS: Final = names("""
-    embedding embedding_dense_backward index index_put _unsafe_index _unsafe_index_put gather
-    scatter scatter_add index_select index_add index_copy take masked_select _index_put_impl
-    _embedding_bag _embedding_bag_backward slice_backward select_backward nonzero
-    """)
-WRITTEN_ONLY: Final = names("""
-    zeros ones full zero fill zeros_like ones_like full_like new_zeros new_ones new_full bernoulli
-    uniform normal arange
-    """)
-LOOKED_UP: Final = names("embedding index index_select gather _unsafe_index")
-WRITTEN_BY_INDEX: Final = names("index_put _index_put_impl scatter scatter_add")
-COPIES: Final = names("""
-    cat stack clone copy constant_pad_nd pad roll flip repeat repeat_interleave reflection_pad2d
-    reflection_pad2d_backward replication_pad2d replication_pad2d_backward contiguous tril triu
-    pixel_shuffle pixel_unshuffle native_channel_shuffle channel_shuffle unfold_backward
-    slice_scatter select_scatter diagonal_scatter
-    """)
-"""Their operands are permuted or padded, or lie apart."""
+
+def _group(name: str) -> frozenset[str]:
+    """Return the operators of a group; the table says what the groups are."""
+    return frozenset(row["operator"] for row in rows(TABLE) if name in row["groups"].split())
+
+
+NO_KERNEL: Final = _group("none")
+MATMULS: Final = _group("matmul")
+ATTENTIONS: Final = _group("attention")
+NORMS: Final = _group("norm")
+BATCH_NORMS: Final = _group("batch-norm")
+REDUCTIONS: Final = _group("reduction")
+POOLINGS: Final = _group("pooling")
+WINDOWED: Final = _group("windowed")
+INDEXINGS: Final = _group("indexing")
+WRITTEN_ONLY: Final = _group("written-only")
+LOOKED_UP: Final = _group("looked-up")
+WRITTEN_BY_INDEX: Final = _group("written-by-index")
+COPIES: Final = _group("copy")
 
 PASSES: Final[dict[str, tuple[float, float]]] = {
     "native_group_norm": (2.0, 1.0),
