@@ -99,11 +99,6 @@ def operator_name(target: object) -> str:
     return name
 
 
-def names(text: str) -> frozenset[str]:
-    """Return the operators in a text, where white space stands between them."""
-    return frozenset(text.split())
-
-
 @cache  # emptied whenever the registry changes
 def find_flop_formula(name: str) -> FlopFormula | None:
     """Return the formula of a qualified overload, ``None`` where there is none."""

@@ -8,7 +8,7 @@ from math import prod
 from typing import Final
 
 from torchgauge.estimate.arguments import argument, mask, real_products, tensor
-from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula, names
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
 from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
@@ -294,30 +294,30 @@ def _looked_up(op: OpRecord, threads: int) -> _Place | None:
     return _in_rows(surface_name(op), op.outputs[0])
 
 
-_OPERATORS: Final[Mapping[_Rule, frozenset[str]]] = {
-    _matmul: names("mm addmm bmm baddbmm addmv mv linear"),
-    _attention: names("""
+_OPERATORS: Final[Mapping[_Rule, str]] = {
+    _matmul: "mm addmm bmm baddbmm addmv mv linear",
+    _attention: """
         _scaled_dot_product_flash_attention_for_cpu
         _scaled_dot_product_flash_attention_for_cpu_backward
-    """),
-    _recurrent: names("mkldnn_rnn_layer"),
-    _convolution: names("convolution"),
-    _convolution_backward: names("convolution_backward"),
-    _rows: names("""
+    """,
+    _recurrent: "mkldnn_rnn_layer",
+    _convolution: "convolution",
+    _convolution_backward: "convolution_backward",
+    _rows: """
         native_layer_norm _softmax _log_softmax native_layer_norm_backward _softmax_backward_data
         _log_softmax_backward_data
-    """),
-    _reduced: names("sum mean amax amin max min var argmax argmin linalg_vector_norm"),
-    _batch_norm: names("native_batch_norm native_batch_norm_backward"),
-    _pooled: names("""
+    """,
+    _reduced: "sum mean amax amin max min var argmax argmin linalg_vector_norm",
+    _batch_norm: "native_batch_norm native_batch_norm_backward",
+    _pooled: """
         max_pool2d_with_indices avg_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
-    """),
-    _resampled: names("""
+    """,
+    _resampled: """
         upsample_nearest2d upsample_bilinear2d upsample_nearest2d_backward
         upsample_bilinear2d_backward
-    """),
-    _ordered: names("sort topk"),
-    _joined: names("cat"),
-    _looked_up: names("embedding"),
+    """,
+    _ordered: "sort topk",
+    _joined: "cat",
+    _looked_up: "embedding",
 }
-_RULES: Final = {name: rule for rule, group in _OPERATORS.items() for name in group}
+_RULES: Final = {name: rule for rule, group in _OPERATORS.items() for name in group.split()}
