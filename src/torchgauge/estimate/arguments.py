@@ -100,6 +100,11 @@ def tensors(values: Iterable[ArgumentValue]) -> Iterable[TensorSpec]:
             yield from tensors(value)
 
 
+def given_tensors(op: OpRecord) -> list[TensorSpec]:
+    """Return the tensor arguments, in order, those of lists too."""
+    return list(tensors((*op.args, *(value for _, value in op.kwargs))))
+
+
 def output_shape(op: OpRecord, position: int = 0) -> Shape:
     """Return the shape of one of the outputs."""
     if position >= len(op.outputs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from torchgauge.estimate.arguments import given_tensors
 from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.registry import short_name
 from torchgauge.estimate.memory.lifetimes import live_bytes
@@ -12,7 +13,6 @@ from torchgauge.estimate.memory.peak import PeakBlock, blocks_at_peak
 from torchgauge.estimate.memory.roles import saved_activations
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.estimate.step.texts import tensors_text
-from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.facts.explanation import Contribution
 from torchgauge.facts.report import Report

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from torchgauge.estimate.arguments import given_tensors
 from torchgauge.estimate.step.texts import Texts, tensor_text
-from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.pictures.step import Flow
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import OpRecord, Phase, Role, Trace

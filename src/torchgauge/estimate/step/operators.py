@@ -6,10 +6,10 @@ from collections import defaultdict
 from itertools import accumulate, pairwise
 from typing import Any
 
+from torchgauge.estimate.arguments import given_tensors
 from torchgauge.estimate.compute.flops import OpCost, op_costs
 from torchgauge.estimate.compute.registry import short_name
 from torchgauge.estimate.step.texts import Texts, tensors_text
-from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.facts.pictures.step import Operators
 from torchgauge.facts.trace import OpRecord, Trace

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from math import log
 from typing import Final
 
+from torchgauge.estimate.arguments import given_tensors
 from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.page_faults import MAPPED_FROM
 from torchgauge.estimate.time.cpu.surface import Positive
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, Phase, Role, StorageEvent, StorageRecord, Trace
 
 MODULE: Final = "module"

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.arguments import argument, mask, real_products, tensor
+from torchgauge.estimate.arguments import argument, given_tensors, mask, real_products, tensor
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
 from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
-from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _SHORT: Final = 32

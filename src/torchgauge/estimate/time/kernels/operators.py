@@ -10,8 +10,8 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
+from torchgauge.estimate.arguments import argument, real_products
 from torchgauge.estimate.compute.elementwise import find_element_count
-from torchgauge.estimate.compute.formulas.arguments import argument, real_products
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.time.kernels import kinds
 from torchgauge.estimate.time.kernels.kinds import Kind

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
+from torchgauge.estimate.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.traffic import given_tensors, traffic

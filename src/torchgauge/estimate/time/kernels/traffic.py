@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
+from torchgauge.estimate.arguments import given_tensors as given_tensors
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.work import Work
-from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord
 
 FEW_BYTES: Final = 16_384
 """A kernel that moves no more is a launch and nothing else."""
-
-
-def tensors(value: ArgumentValue) -> Iterator[TensorSpec]:
-    """Yield the tensors in an argument, those of lists too."""
-    if isinstance(value, TensorSpec):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from tensors(item)
-
-
-def given_tensors(op: OpRecord) -> list[TensorSpec]:
-    """Return the tensor arguments, in order."""
-    found = [tensor for value in op.args for tensor in tensors(value)]
-    found += [tensor for _, value in op.kwargs for tensor in tensors(value)]
-    return found
 
 
 def traffic(op: OpRecord, kind: Kind, passes: tuple[float, float] = (1.0, 1.0)) -> Work:
