@@ -112,12 +112,12 @@ def _fourier(op: OpRecord) -> int:
 
 
 def _pairs_of_rows(op: OpRecord) -> int:
-    """``x: […, p, m]`` against ``y: […, r, m]``: three operations per pair and coordinate."""
-    return 3 * output_numel(op) * shape(op, 0)[-1]
+    """``x: […, p, m]`` against ``y: […, r, m]``: three operations per pair and coordinate.
 
-
-def _pairs_unless_matmul(op: OpRecord) -> int:
-    return 0 if uses_matmul(op) else _pairs_of_rows(op)
+    None where ``cdist`` runs as a matrix product.
+    """
+    is_product = "cdist" in op.name and uses_matmul(op)
+    return 0 if is_product else 3 * output_numel(op) * shape(op, 0)[-1]
 
 
 def _pairs_backward(op: OpRecord) -> int:
@@ -145,7 +145,6 @@ _COUNTS: dict[str, ElementCount] = {
     "batch-norm": _batch_norm,
     "fourier": _fourier,
     "pairs": _pairs_of_rows,
-    "pairs-or-product": _pairs_unless_matmul,
     "pairs-backward": _pairs_backward,
 }
 _RULES: dict[str, ElementCount] = {

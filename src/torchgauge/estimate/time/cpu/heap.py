@@ -14,7 +14,8 @@ class Heap:
     """Addresses in bytes from 0 on; times are whatever the caller counts."""
 
     def __init__(self) -> None:
-        self._end = 0
+        self.nbytes = 0
+        """How large the heap has become."""
         self._taken: dict[int, tuple[int, int]] = {}
         """Begin and end of what each tensor has."""
         self._free: list[tuple[int, int]] = []
@@ -25,11 +26,6 @@ class Heap:
         self._times: list[float | None] = []
         """Where stretches of one last use begin, and that use; ``None``: never."""
 
-    @property
-    def nbytes(self) -> int:
-        """Return how large the heap has become."""
-        return self._end
-
     def take(self, name: int, nbytes: int) -> list[tuple[int, float | None]]:
         """Give memory to a tensor; return the bytes of each part and when it was last used."""
         place = bisect_left(self._free, (nbytes, -1))
@@ -39,14 +35,14 @@ class Heap:
             if size > nbytes:
                 self._add(begin + nbytes, begin + size)
         else:
-            begin = self._end
-            if self._begins and self._begins[-1][1] == self._end:
+            begin = self.nbytes
+            if self._begins and self._begins[-1][1] == self.nbytes:
                 begin = self._begins[-1][0]  # the heap grows from its last free block on
                 self._remove(*self._begins[-1])
-            if begin + nbytes > self._end:
-                self._starts.append(self._end)
+            if begin + nbytes > self.nbytes:
+                self._starts.append(self.nbytes)
                 self._times.append(None)
-                self._end = begin + nbytes
+                self.nbytes = begin + nbytes
         self._taken[name] = begin, begin + nbytes
         return self._uses(begin, begin + nbytes)
 
@@ -90,7 +86,7 @@ class Heap:
     def _cut(self, address: int) -> int:
         """Return the place of the stretch that begins at an address, which is made to."""
         place = bisect_left(self._starts, address)
-        if place == len(self._starts) and address >= self._end:
+        if place == len(self._starts) and address >= self.nbytes:
             return place
         if place == len(self._starts) or self._starts[place] != address:
             self._starts.insert(place, address)
@@ -101,7 +97,7 @@ class Heap:
         found = []
         place = bisect_right(self._starts, begin) - 1
         while place < len(self._starts) and self._starts[place] < end:
-            after = self._starts[place + 1] if place + 1 < len(self._starts) else self._end
+            after = self._starts[place + 1] if place + 1 < len(self._starts) else self.nbytes
             found.append((min(end, after) - max(begin, self._starts[place]), self._times[place]))
             place += 1
         return found

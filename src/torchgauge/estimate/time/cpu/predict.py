@@ -10,7 +10,6 @@ from torchgauge.estimate.time.cpu.caches import LIKE, MODULE, PYTHON, VIEW, Last
 from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.time.cpu.page_faults import PAGE, faulted_bytes
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
-from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.estimate.time.steady import is_first_step_only
 from torchgauge.facts.trace import ModuleCall, OpRecord, Phase, Trace
@@ -25,12 +24,6 @@ _FIRST = ".first"
 _TIMED_WITHIN = 8.0 * 2**20
 """Bytes between two uses of the memory in which most operators were timed; large ones have some
 tens of MiB between them, but there the curves are flat."""
-_DTYPE_GROUPS = {
-    Kind.MATMUL: "matmul",
-    Kind.ATTENTION: "matmul",
-    Kind.CONVOLUTION: "convolution",
-    Kind.DEPTHWISE: "convolution",
-}
 
 
 def op_seconds(work: CpuWork, calibration: Calibration) -> float:
@@ -39,8 +32,8 @@ def op_seconds(work: CpuWork, calibration: Calibration) -> float:
     surface = calibration.surface_of(work)
     if surface is None:
         return roof * calibration.typical_ratio(work.kind, max(1.0, work.nbytes / _MOVED_BYTES))
-    group = _DTYPE_GROUPS.get(work.kind)
-    slower = calibration.dtypes.get(work.dtype, {}).get(group, 1.0) if group else 1.0
+    kind = LIKE.get(work.kind, work.kind)
+    slower = calibration.dtypes.get(work.dtype, {}).get(kind, 1.0)  # only of products
     return slower * roof * surface.ratio(work.sizes)
 
 
@@ -51,17 +44,17 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     between, as time that the processor's units are idle.
     """
     kernels: list[KernelRun] = []
-    roof, step = calibration.roof, _Step(trace, calibration)
+    roof, steps = calibration.roof, _Steps(trace, calibration)
     now = end = excess = 0.0
     waits: list[tuple[int, float]] = []
     for op in trace.ops:
-        if op.index not in step.works:
+        if op.index not in steps.works:
             continue
-        entered = list(step.entered(op.index))
-        overhead, seconds = step.times_of(op)
+        entered = list(steps.entered(op.index))
+        overhead, seconds = steps.times_of(op)
         waits += entered
         now += overhead + sum(seconds for _, seconds in entered)
-        work = step.works[op.index]
+        work = steps.works[op.index]
         if work is None:
             continue
         surface = calibration.surface_of(work)
@@ -81,7 +74,7 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
         )  # fmt: skip
         waits = []
         now = end
-    now += sum(seconds for _, seconds in step.entered(len(trace.ops)))
+    now += sum(seconds for _, seconds in steps.entered(len(trace.ops)))
     return Prediction(
         name=str(calibration.cpu),
         kernels=tuple(kernels),
@@ -92,7 +85,7 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     )
 
 
-class _Step:
+class _Steps:
     """The operators of a trace, asked for in order, with their times."""
 
     def __init__(self, trace: Trace, calibration: Calibration) -> None:
