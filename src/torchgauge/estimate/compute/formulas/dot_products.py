@@ -42,8 +42,8 @@ def _dot_products(row: Mapping[str, str]) -> FlopFormula:
 
     dense = f"the {_OUTPUT}" if dense_at is None else f"argument {dense_at}"
     each = "" if mask_at is None else ", for each gradient asked for"
-    told = f"{times} · elements of {dense} · {row['dimensions']} of argument {factor}{each}"
-    formula.__doc__ = f"``{told}``"
+    told = f"``{times} · elements of {dense} · {row['dimensions']} of argument {factor}{each}``"
+    formula.__doc__ = told
     return formula
 
 

@@ -1,24 +1,24 @@
 """What each torch release's allocator settings know, and the rules that changed between releases.
 
-Data: a row per key and per release, with its source. "released library" means the strings and
-the behaviour of ``libc10.so`` and ``libc10_cuda.so`` in that release's wheel for Linux x86-64,
-read on 2026-11-24 (2.6.0, 2.7.1, 2.8.0, 2.9.1, 2.10.0, 2.11.0, 2.12.0, 2.13.0).
+Data: a row per key (``keys.csv``) and per release, with its source. "released library" means the
+strings and the behaviour of ``libc10.so`` and ``libc10_cuda.so`` in that release's wheel for Linux
+x86-64, read on 2026-11-24 (2.6.0, 2.7.1, 2.8.0, 2.9.1, 2.10.0, 2.11.0, 2.12.0, 2.13.0).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
 
+from torchgauge.devices.tables import rows
 from torchgauge.errors import AllocatorSettingsError
 
 Version = tuple[int, int]
-Kind = Literal["megabytes", "divisions", "share", "flag", "count", "positive", "threads", "backend"]
 
 OLDEST: Final[Version] = (2, 6)
 """The oldest torch that torchgauge supports, and so the oldest whose rules are kept."""
-
-
 _LIBRARY: Final = "released library"
 
 
@@ -26,12 +26,12 @@ class Key(NamedTuple):
     """One key of ``PYTORCH_CUDA_ALLOC_CONF``."""
 
     name: str
-    kind: Kind
-    field: str | None = None
+    kind: str
+    field: str | None
     """The field of ``AllocatorSettings`` that it sets; ``None``: it changes no device size."""
-    since: Version = OLDEST
+    since: Version
     """The first release that knows it; :data:`OLDEST` for everything older than that."""
-    source: str = _LIBRARY
+    source: str
 
 
 class ReleaseRules(NamedTuple):
@@ -56,33 +56,17 @@ class ReleaseRules(NamedTuple):
         return f"{self.version[0]}.{self.version[1]}"
 
 
-_KEYS: Final = (
-    Key("max_split_size_mb", "megabytes", "max_split_bytes"),
-    Key("max_non_split_rounding_mb", "megabytes", "max_non_split_rounding_bytes",
-        source=f"{_LIBRARY}; pytorch PR 136174 (2024-09)"),
-    Key("roundup_power2_divisions", "divisions", "roundup_power2_divisions",
-        source=f"{_LIBRARY}; pytorch PRs 87290, 93942, 126830"),
-    Key("garbage_collection_threshold", "share", "garbage_collection_threshold"),
-    Key("expandable_segments", "flag", "expandable_segments"),
-    Key("large_segment_size_mb", "megabytes", "large_segment_bytes", since=(2, 11),
-        source=f"{_LIBRARY}; pytorch PR 172056 (2026-01)"),
-    Key("per_process_memory_fraction", "share", "memory_fraction", since=(2, 10)),
-    Key("backend", "backend"),
-    Key("release_lock_on_cudamalloc", "flag"),
-    Key("release_lock_on_hipmalloc", "flag"),
-    Key("pinned_use_cuda_host_register", "flag"),
-    Key("pinned_use_hip_host_register", "flag"),
-    Key("pinned_num_register_threads", "threads"),
-    Key("pinned_use_background_threads", "flag"),
-    Key("graph_capture_record_stream_reuse", "flag", since=(2, 9)),
-    Key("pinned_reserve_segment_size_mb", "positive", since=(2, 10),
-        source=f"{_LIBRARY}; pytorch PR 164501 (2025-10)"),
-    Key("pinned_free_catch_all", "flag", since=(2, 12)),
-    Key("throw_on_cudamalloc_oom", "flag", since=(2, 12)),
-    Key("pinned_max_round_threshold_mb", "count", since=(2, 13)),
-    Key("pinned_max_cached_size_mb", "count", since=(2, 13)),
-)  # fmt: skip
-KEYS: Final[dict[str, Key]] = {key.name: key for key in _KEYS}
+def _version(text: str) -> Version:
+    major, minor = map(int, text.split("."))
+    return major, minor
+
+
+KEYS: Final[Mapping[str, Key]] = {
+    row["name"]: Key(
+        row["name"], row["kind"], row["field"] or None, _version(row["since"]), row["source"]
+    )
+    for row in rows(Path(__file__).with_suffix(".csv"))
+}
 
 RELEASES: Final = (
     ReleaseRules((2, 6), False, False, False,

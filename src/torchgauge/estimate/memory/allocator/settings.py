@@ -72,11 +72,13 @@ class AllocatorSettings:
         fields["max_non_split_rounding_bytes"] = large
         for name, value in given:
             key = _key(name, rules)
+            if key.field == "large_segment_bytes":
+                continue
+            read = _read(key, value, rules, large)
             if key.field is None:
-                _check_ignored(key, value)
                 ignored.append(name)
-            elif key.field != "large_segment_bytes":
-                fields[key.field] = _read(key, value, rules, large)
+            else:
+                fields[key.field] = read
         return cls(**fields, without_effect=tuple(ignored))  # type: ignore[arg-type]
 
     def allowed_bytes(self, device_total_bytes: int | None) -> int | None:
@@ -127,8 +129,16 @@ def _read(key: Key, value: str, rules: ReleaseRules, large: int) -> object:
             return _read_flag(key.name, value)
         case "share":
             return _read_share(key.name, value)
-        case _:
-            raise AssertionError(f"a key of kind {key.kind} sets no field")
+        case "threads":
+            if (threads := _power_of_two(key.name, value)) > MOST_THREADS:
+                raise _refused(f"{key.name}:{value} is too many", f"at most {MOST_THREADS}")
+            return threads
+        case "backend":
+            return _read_backend(value)
+    number = _integer(key.name, value)
+    if key.kind == "positive" and number == 0:
+        raise _refused(f"{key.name}:{value} is too small", "at least 1")
+    return number
 
 
 def _read_large_segment(given: list[tuple[str, str]], rules: ReleaseRules) -> int:
@@ -194,28 +204,14 @@ def _read_share(name: str, value: str) -> float:
     return share
 
 
-def _check_ignored(key: Key, value: str) -> None:
-    match key.kind:
-        case "flag":
-            _read_flag(key.name, value)
-        case "threads":
-            if _power_of_two(key.name, value) > MOST_THREADS:
-                raise _refused(f"{key.name}:{value} is too many", f"at most {MOST_THREADS}")
-        case "count":
-            _integer(key.name, value)
-        case "positive":
-            if _integer(key.name, value) == 0:
-                raise _refused(f"{key.name}:{value} is too small", "at least 1")
-        case "backend":
-            if value == "cudaMallocAsync":
-                raise _refused(
-                    "backend:cudaMallocAsync is CUDA's own pool, which is not modelled",
-                    "backend:native",
-                )
-            if value != "native":
-                raise _refused(f"unknown backend {value!r}", "native")
-        case _:
-            raise AssertionError(f"a key of kind {key.kind} has an effect")
+def _read_backend(value: str) -> str:
+    if value == "cudaMallocAsync":
+        raise _refused(
+            "backend:cudaMallocAsync is CUDA's own pool, which is not modelled", "backend:native"
+        )
+    if value != "native":
+        raise _refused(f"unknown backend {value!r}", "native")
+    return value
 
 
 def _integer(name: str, value: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchgauge.estimate.memory.workspaces import losses, matrices
 from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
 from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
-from torchgauge.estimate.memory.workspaces.operands import default, tensor
+from torchgauge.estimate.memory.workspaces.operands import tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules, Workspaces
 from torchgauge.facts.trace import OpRecord
 
@@ -19,7 +19,8 @@ def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (source.nbytes,) if source.dtype.startswith("complex") else ()
 
 
-_EVERYWHERE: Rules = {**default(_complex_first, "abs angle"), **losses.RULES}
+_COMPLEX: Rules = dict.fromkeys(("aten.abs.default", "aten.angle.default"), _complex_first)
+_EVERYWHERE: Rules = {**_COMPLEX, **losses.RULES}
 _CUDA: Rules = {**attention.RULES, **convolution.RULES, **kernels.RULES, **matrices.RULES}
 _RULES = {"cpu": {**cpu.RULES, **_EVERYWHERE}, "cuda": {**_CUDA, **_EVERYWHERE}}
 
