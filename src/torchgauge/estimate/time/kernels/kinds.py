@@ -50,34 +50,14 @@ class Kind(StrEnum):
     """Few elements: the launch is all that it costs."""
 
 
-TABLE: Final = Path(__file__).with_suffix(".csv")
+_ROWS: Final = rows(Path(__file__).with_suffix(".csv"))
+KIND_OF: Final = {row["operator"]: Kind(row["kind"]) for row in _ROWS if row["kind"]}
+READS: Final = {row["operator"]: float(row["reads"]) for row in _ROWS if row["reads"]}
 
 
-def _group(name: str) -> frozenset[str]:
-    """Return the operators of a group; the table says what the groups are."""
-    return frozenset(row["operator"] for row in rows(TABLE) if name in row["groups"].split())
+def ruled_by(name: str) -> frozenset[str]:
+    """Return the operators that the table names for a rule."""
+    return frozenset(row["operator"] for row in _ROWS if row["rule"] == name)
 
 
-NO_KERNEL: Final = _group("none")
-MATMULS: Final = _group("matmul")
-ATTENTIONS: Final = _group("attention")
-NORMS: Final = _group("norm")
-BATCH_NORMS: Final = _group("batch-norm")
-REDUCTIONS: Final = _group("reduction")
-POOLINGS: Final = _group("pooling")
-WINDOWED: Final = _group("windowed")
-INDEXINGS: Final = _group("indexing")
-WRITTEN_ONLY: Final = _group("written-only")
-LOOKED_UP: Final = _group("looked-up")
-WRITTEN_BY_INDEX: Final = _group("written-by-index")
-COPIES: Final = _group("copy")
-
-PASSES: Final[dict[str, tuple[float, float]]] = {
-    "native_group_norm": (2.0, 1.0),
-    "native_group_norm_backward": (2.0, 1.0),
-    "native_layer_norm_backward": (2.0, 1.0),
-    "var": (2.0, 1.0),
-    "std": (2.0, 1.0),
-}
-"""How often the operands are read and written where that is not once: statistics come first, and
-then the elements again. In evaluation batch normalisation reads once."""
+NO_KERNEL: Final = ruled_by("none")

@@ -57,16 +57,6 @@ def packet_of(name: str) -> str:
     return base if namespace == "aten" else f"{namespace}.{base}"
 
 
-_TABLES: Final[tuple[tuple[frozenset[str], Kind], ...]] = (
-    (kinds.NORMS, Kind.NORM),
-    (kinds.BATCH_NORMS, Kind.BATCH_NORM),
-    (kinds.REDUCTIONS, Kind.REDUCTION),
-    (kinds.POOLINGS, Kind.POOLING),
-    (kinds.INDEXINGS, Kind.INDEXING),
-    (kinds.COPIES, Kind.COPY),
-)
-
-
 def _by_table(op: OpRecord, packet: str) -> Iterator[Work]:
     formula = find_flop_formula(op.name)
     if formula is not None and (flops := formula(op)):
@@ -75,10 +65,9 @@ def _by_table(op: OpRecord, packet: str) -> Iterator[Work]:
     if packet.startswith(("_foreach_", "_fused_", "_amp_foreach")):
         yield traffic(op, Kind.MULTI_TENSOR)
         return
-    for names, kind in _TABLES:
-        if packet in names:
-            yield traffic(op, kind, kinds.PASSES.get(packet, (1.0, 1.0)))
-            return
+    if packet in kinds.KIND_OF:
+        yield traffic(op, kinds.KIND_OF[packet], kinds.READS.get(packet, 1.0))
+        return
     known = find_element_count(op.name) is not None
     yield traffic(op, _pointwise(op) if known else Kind.COPY)
 
@@ -152,8 +141,8 @@ def _written_by_index(op: OpRecord) -> Iterator[Work]:
 
 
 _RULES: Final[dict[str, Rule]] = {
-    **dict.fromkeys(kinds.MATMULS, matmul),
-    **dict.fromkeys(kinds.ATTENTIONS, attention),
+    **dict.fromkeys(kinds.ruled_by("matmul"), matmul),
+    **dict.fromkeys(kinds.ruled_by("attention"), attention),
     "convolution": convolution,
     "convolution_overrideable": convolution,
     "convolution_backward": convolution_backward,
@@ -162,9 +151,9 @@ _RULES: Final[dict[str, Rule]] = {
     "_to_copy": _cast,
     **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
     **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
-    **dict.fromkeys(kinds.WINDOWED, _pooling),
+    **dict.fromkeys(kinds.ruled_by("windowed"), _pooling),
     **dict.fromkeys(("_cudnn_rnn", "_cudnn_rnn_backward"), recurrent),
-    **dict.fromkeys(kinds.WRITTEN_ONLY, _written_only),
-    **dict.fromkeys(kinds.LOOKED_UP, _looked_up),
-    **dict.fromkeys(kinds.WRITTEN_BY_INDEX, _written_by_index),
+    **dict.fromkeys(kinds.ruled_by("written-only"), _written_only),
+    **dict.fromkeys(kinds.ruled_by("looked-up"), _looked_up),
+    **dict.fromkeys(kinds.ruled_by("written-by-index"), _written_by_index),
 }

@@ -13,8 +13,8 @@ FEW_BYTES: Final = 16_384
 """A kernel that moves no more is a launch and nothing else."""
 
 
-def traffic(op: OpRecord, kind: Kind, passes: tuple[float, float] = (1.0, 1.0)) -> Work:
-    """Return a kernel that reads every argument and writes every result so many times."""
+def traffic(op: OpRecord, kind: Kind, reads: float = 1.0) -> Work:
+    """Return a kernel that reads every argument so many times, and writes every result."""
     given = given_tensors(op)
     read = sum(tensor.nbytes for tensor in given)
     written = sum(tensor.nbytes for tensor in op.outputs)
@@ -22,6 +22,6 @@ def traffic(op: OpRecord, kind: Kind, passes: tuple[float, float] = (1.0, 1.0)) 
         kind=Kind.SCALAR if read + written <= FEW_BYTES else kind,
         dtype=op.outputs[0].dtype if op.outputs else "float32",
         elements=max((tensor.numel for tensor in (*given, *op.outputs)), default=0),
-        read_bytes=passes[0] * read,
-        written_bytes=passes[1] * written,
+        read_bytes=reads * read,
+        written_bytes=float(written),
     )
