@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from torchgauge.estimate.compute.formulas.arguments import argument
+from torchgauge.estimate.arguments import argument
 from torchgauge.estimate.time.gpu.timeline import Issue
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from torchgauge.estimate.compute.formulas.arguments import argument
+from torchgauge.estimate.arguments import argument
 from torchgauge.estimate.time.gpu.cost import KernelTime, kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.kernels.kinds import Kind
