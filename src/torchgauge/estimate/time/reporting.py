@@ -21,7 +21,9 @@ def reported(
 ) -> tuple[StepTime, ModuleTable]:
     """Return the time of the step, and the modules with that of their calls."""
     forward, backward, outside = prediction.call_seconds(len(trace.calls))
-    phases = prediction.phase_seconds()
+    phases, between = prediction.phase_seconds(), 0.0
+    if prediction.gpu is None:
+        between = prediction.total_seconds - sum(kernel.seconds for kernel in prediction.kernels)
     step = StepTime(
         forward_ms=phases.get(Phase.FORWARD, 0.0) * _MILLISECONDS,
         loss_ms=phases.get(Phase.LOSS, 0.0) * _MILLISECONDS,
@@ -29,7 +31,7 @@ def reported(
         optimizer_ms=phases.get(Phase.OPTIMIZER, 0.0) * _MILLISECONDS,
         total_ms=prediction.total_seconds * _MILLISECONDS,
         outside_ms=outside * _MILLISECONDS,
-        between_ops_ms=_between_ops(prediction) * _MILLISECONDS,
+        between_ops_ms=between * _MILLISECONDS,
         ops=_slowest(prediction),
         predicted=_described(trace, prediction),
     )
@@ -83,13 +85,6 @@ def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:
         for (name, kind, phase), group in groups.items()
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda item: -item.time_ms)[:_MOST_OPS])
-
-
-def _between_ops(prediction: Prediction) -> float:
-    """Return the seconds outside of every operator."""
-    if prediction.gpu is not None:
-        return 0.0
-    return prediction.total_seconds - sum(kernel.seconds for kernel in prediction.kernels)
 
 
 def _described(trace: Trace, prediction: Prediction) -> TimePrediction:

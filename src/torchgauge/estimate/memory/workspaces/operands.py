@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import zip_longest
 from math import prod
 
-from torchgauge.estimate.arguments import integer
 from torchgauge.estimate.arguments import tensor as tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
@@ -13,7 +12,6 @@ from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 FLOAT = 4
 INDEX = 8
 HALF = ("float16", "bfloat16")
-whole = integer
 
 
 def up(value: int, multiple: int) -> int:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.operands import (
-    FLOAT,
-    INDEX,
-    contiguous,
-    copy_bytes,
-    tensor,
-    whole,
-)
+from torchgauge.estimate.arguments import argument, integer, tensor
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, contiguous, copy_bytes
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
@@ -26,7 +20,7 @@ def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``Embedding.cu`` and ``EmbeddingBackwardKernel.cu`` in PyTorch's
     ``aten/src/ATen/native/cuda`` (2.6–2.13).
     """
-    grad, count, weights = tensor(op, 0), tensor(op, 1).numel, whole(op, 2)
+    grad, count, weights = tensor(op, 0), tensor(op, 1).numel, integer(op, 2)
     if count <= _DIRECT_INDICES and not op.args[4]:
         return ()
     segments = min(count, weights)
@@ -42,8 +36,11 @@ def _index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``index_put_with_sort_kernel`` in PyTorch's ``aten/src/ATen/native/cuda/Indexing.cu``.
     """
     indices, values = op.args[1], op.args[2]
-    accumulate = op.args[3] if len(op.args) > 3 else dict(op.kwargs).get("accumulate")
-    if not accumulate or not isinstance(indices, tuple) or not isinstance(values, TensorSpec):
+    if (
+        not argument(op, 3, "accumulate")
+        or not isinstance(indices, tuple)
+        or not isinstance(values, TensorSpec)
+    ):
         return ()
     given = [index for index in indices if isinstance(index, TensorSpec)]
     count = max((index.numel for index in given), default=0)
@@ -55,12 +52,12 @@ def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``GroupNormBackwardKernelImplInternal`` in ``aten/src/ATen/native/cuda``.
     """
-    return (whole(op, 5) * whole(op, 6) * FLOAT,) * 2
+    return (integer(op, 5) * integer(op, 6) * FLOAT,) * 2
 
 
 def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scale and shift per sample and channel (``GroupNormKernelImplInternal``)."""
-    return (whole(op, 3) * whole(op, 4) * FLOAT,) * 2
+    return (integer(op, 3) * integer(op, 4) * FLOAT,) * 2
 
 
 def _softmax_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
