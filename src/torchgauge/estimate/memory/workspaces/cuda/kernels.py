@@ -35,12 +35,8 @@ def _index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``index_put_with_sort_kernel`` in PyTorch's ``aten/src/ATen/native/cuda/Indexing.cu``.
     """
-    indices, values = op.args[1], op.args[2]
-    if (
-        not argument(op, 3, "accumulate")
-        or not isinstance(indices, tuple)
-        or not isinstance(values, TensorSpec)
-    ):
+    indices, values, accumulate = op.args[1], op.args[2], argument(op, 3, "accumulate")
+    if not accumulate or not isinstance(indices, tuple) or not isinstance(values, TensorSpec):
         return ()
     given = [index for index in indices if isinstance(index, TensorSpec)]
     count = max((index.numel for index in given), default=0)
