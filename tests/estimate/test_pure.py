@@ -1,4 +1,4 @@
-"""Estimators depend on their arguments alone: they read no file and no environment variable."""
+"""Estimators depend on their arguments and the package's tables: on no other file or variable."""
 
 from __future__ import annotations
 

@@ -31,6 +31,11 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
+def rows_beside(module: str) -> list[dict[str, str]]:
+    """Return the rows of the table that lies beside a module of the same name, given its file."""
+    return rows(Path(module).with_suffix(".csv"))
+
+
 @cache
 def coefficients() -> Mapping[str, float]:
     """Return the coefficients of the predicted time by name."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from math import log2, prod
-from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from torchgauge.devices.tables import rows
+from torchgauge.devices.tables import rows_beside
 from torchgauge.estimate.arguments import argument, integers, mask, output_numel, shape
 from torchgauge.estimate.compute.formulas.matmul import uses_matmul
 from torchgauge.estimate.compute.registry import packets
@@ -22,7 +21,6 @@ from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 ElementCount: TypeAlias = Callable[[OpRecord], int]
 
-TABLE: Final = Path(__file__).with_suffix(".csv")
 _FREE_NAMESPACES = ("_c10d_functional.", "_c10d_functional_autograd.", "c10d.", "profiler.")
 """Collectives move data; the additions of an all-reduce are the network's, not the model's."""
 _FREE_FAMILIES = ("aten._nested_", "aten._validate_sparse_", "aten._cast_", "aten.sym_")
@@ -148,7 +146,7 @@ _COUNTS: dict[str, ElementCount] = {
     "pairs-backward": _pairs_backward,
 }
 _RULES: dict[str, ElementCount] = {
-    **{row["operator"]: _COUNTS[row["operations"]] for row in rows(TABLE)},
+    **{row["operator"]: _COUNTS[row["operations"]] for row in rows_beside(__file__)},
     "aten.convolution_backward": _bias(0, 10),
     "aten.convolution_backward_overrideable": _bias(0, 9),
     "aten.linear_backward": _bias(1, 3),

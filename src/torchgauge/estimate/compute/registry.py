@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from torchgauge.devices.tables import rows
+from torchgauge.devices.tables import rows_beside
 from torchgauge.estimate.arguments import ShapeNotVisibleError as ShapeNotVisibleError
 from torchgauge.facts.trace import OpRecord
 
@@ -68,7 +67,7 @@ def register_flop_formula(
 
 def register_table(module: str, formula: Callable[[Mapping[str, str]], FlopFormula]) -> None:
     """Register the formula of each row of the table beside a module, given the module's file."""
-    for row in rows(Path(module).with_suffix(".csv")):
+    for row in rows_beside(module):
         register_flop_formula(row["operator"])(formula(row))
 
 

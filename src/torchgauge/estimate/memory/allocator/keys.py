@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from torchgauge.devices.tables import rows
+from torchgauge.devices.tables import rows_beside
 from torchgauge.errors import AllocatorSettingsError
 
 Version = tuple[int, int]
@@ -65,7 +64,7 @@ KEYS: Final[Mapping[str, Key]] = {
     row["name"]: Key(
         row["name"], row["kind"], row["field"] or None, _version(row["since"]), row["source"]
     )
-    for row in rows(Path(__file__).with_suffix(".csv"))
+    for row in rows_beside(__file__)
 }
 
 RELEASES: Final = (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
-from torchgauge.devices.tables import rows
+from torchgauge.devices.tables import rows_beside
 
 
 class Kind(StrEnum):
@@ -50,7 +49,7 @@ class Kind(StrEnum):
     """Few elements: the launch is all that it costs."""
 
 
-_ROWS: Final = rows(Path(__file__).with_suffix(".csv"))
+_ROWS: Final = rows_beside(__file__)
 KIND_OF: Final = {row["operator"]: Kind(row["kind"]) for row in _ROWS if row["kind"]}
 READS: Final = {row["operator"]: float(row["reads"]) for row in _ROWS if row["reads"]}
 
