@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 
 import pytest
 
@@ -582,12 +581,6 @@ def test_an_error_in_a_formula_is_not_hidden():
 
 
 # ------------------------------------------------------------------------ the tables
-
-
-def test_an_op_is_in_the_element_wise_table_once():
-    found = Counter(row["operator"] for row in rows_beside(counts.__file__))
-    assert found
-    assert not [name for name, count in found.items() if count > 1]
 
 
 def test_no_op_of_the_element_wise_table_has_a_formula():
