@@ -43,6 +43,16 @@ class Loop:
         self.origins.append(op)
         self.storages.append(storage)
 
+    def alive(self, event: int) -> list[tuple[int, int, int]]:
+        """Return storage, bytes and op of the blocks that are alive after an event."""
+        blocks: dict[int, tuple[int, int, int]] = {}
+        for index, (is_free, key, nbytes) in enumerate(self.events[: event + 1]):
+            if is_free:
+                blocks.pop(key, None)
+            else:
+                blocks[key] = self.storages[index], nbytes, self.origins[index]
+        return list(blocks.values())
+
 
 def repeat(
     trace: Trace,

@@ -174,20 +174,12 @@ def alive_at(
 
     The bytes sum to what is allocated, with the rounding.
     """
-    alive: dict[int, tuple[int, int]] = {}
-    for (is_free, key, nbytes), storage in zip(
-        loop.events[: event + 1], loop.storages[: event + 1], strict=True
-    ):
-        if is_free:
-            alive.pop(key, None)
-        else:
-            alive[key] = storage, nbytes
+    alive = loop.alive(event)
     roles = dict.fromkeys(Role, 0)
-    for storage, nbytes in alive.values():
-        role = trace.storages[storage].role if storage >= 0 else Role.WORKSPACE
-        roles[role] += nbytes
+    for storage, nbytes, _ in alive:
+        roles[trace.storages[storage].role if storage >= 0 else Role.WORKSPACE] += nbytes
     roles[Role.ROUNDING] = allocated - sum(roles.values())
-    return _present(roles), [storage for storage, _ in alive.values() if storage >= 0]
+    return _present(roles), [storage for storage, *_ in alive if storage >= 0]
 
 
 def _timeline_of_loop(
