@@ -38,6 +38,10 @@ class Node:
     """The tensors that it keeps."""
     made: tuple[torch.Size, torch.dtype]
     """What its operator returned."""
+    is_transpose: bool
+    """Whether its operator is the ``t`` of a tensor of the layer: nothing that costs time."""
+    transposed: tuple[int, int] | None
+    """Which of its gradients goes through a ``t`` that comes next, and to which tensor."""
     known: dict[tuple[Any, ...], Backward | None] = field(default_factory=dict)
     """What it did, by the gradient that it got; ``None`` where that stands for no other time."""
 
@@ -102,12 +106,19 @@ def nodes_of(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Nod
             return None
         places[id(node)] = place
     storages = [storage_key(tensor.untyped_storage()) for tensor in tensors]
-    found = [_node(node, places, storages) for node in own]
-    complete = tuple([node for node in found if node is not None])
-    return complete if own and len(complete) == len(own) else None
+    found: list[Node] = []
+    for node in own:
+        one = _node(node, places, storages, found)
+        if one is None:
+            return None
+        found.append(one)
+    return tuple(found) or None
 
 
-def _node(node: Any, places: dict[int, int], storages: list[int]) -> Node | None:
+def _node(
+    node: Any, places: dict[int, int], storages: list[int], before: Sequence[Node]
+) -> Node | None:
+    """Return one node of a layer, ``None`` where there is no stand-in; ``before`` are the others."""
     made = shape_of_input(node)
     edges = node.next_functions
     taken = [None if other is None else shape_of_input(other) for other, _ in edges]
@@ -122,11 +133,19 @@ def _node(node: Any, places: dict[int, int], storages: list[int]) -> Node | None
             saved[storages.index(key)] = None
         elif _holds_tensor(value):
             return None
+    ends = tuple([None if other is None else places[id(other)] for other, _ in edges])
+    last = ~(len(before) - 1)
     return Node(
-        edges=tuple([None if other is None else places[id(other)] for other, _ in edges]),
+        edges=ends,
         shapes=tuple([None if found is None else found[0] for found in taken]),
         saved=tuple(saved),
         made=made,
+        is_transpose=node.name() == "TBackward0" and ends[0] is not None and ends[0] >= 0,
+        transposed=(
+            (ends.index(last), before[-1].edges[0] or 0)
+            if before and before[-1].is_transpose and ends.count(last) == 1
+            else None
+        ),
     )
 
 

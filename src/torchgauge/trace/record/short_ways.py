@@ -20,7 +20,11 @@ from torchgauge.trace.record.kept_numbers import saved_factor
 from torchgauge.trace.record.module_calls import ModuleCalls
 from torchgauge.trace.record.recording import OpenCall
 from torchgauge.trace.shapes.rule import META, Args, Kwargs
-from torchgauge.trace.torch_internals.autograd import current_autograd_node, node_sequence_nr
+from torchgauge.trace.torch_internals.autograd import (
+    current_autograd_node,
+    node_sequence_nr,
+    node_variable,
+)
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
@@ -242,10 +246,19 @@ class ShortWays(ModuleCalls):
         self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
         return output
 
-    def _is_of_same_node(self, func: Any) -> bool:
-        """Return whether the engine sums what the node returned whose other sums wait."""
+    def _note_sums_before(self, func: Any, args: Args) -> None:
+        """Note the sums that wait and come before an operator.
+
+        All do, unless the engine sums what the same node returned, or gives a leaf its gradient:
+        both come before a ``t`` that a gradient still goes through.
+        """
         node = current_autograd_node()
-        return func is SUM and node is not None and node_sequence_nr(node) == self._sums[0].node
+        if node is not None and func is SUM and node_sequence_nr(node) == self._sums[0].node:
+            self.note_sums(args[1], are_all=False)
+            return
+        leaf = None if node is None else node_variable(node)
+        is_other = leaf is not None and self._sums[-1].leaf not in self._storages_of(leaf)
+        self.note_sums(are_all=not is_other)
 
     def _note_plain(
         self,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from torchgauge.facts.trace import Phase
+from torchgauge.facts.trace import Phase, TensorSpec
 from torchgauge.trace.operators.nodes import (
     Backward,
     Node,
@@ -145,6 +145,9 @@ class TrainedLayers(ShortWays):
                     None if edge is None else tensors[edge] if edge >= 0 else made[~edge]
                     for edge in node.edges
                 ]
+                if node.is_transpose and edges[0] is not None:
+                    made.append(edges[0].t())  # takes less time than a stand-in
+                    continue
                 saved = [tensors[place] for place in node.saved]
                 made.append(stand_in(_Stand(one, index), saved, *edges))
         return made[-1]
@@ -259,29 +262,54 @@ class TrainedLayers(ShortWays):
 
         It has done so before with the gradient that it holds, to which nobody else refers.
         """
-        live, first = self.storages.live, len(one.trained.arguments)
+        first = len(one.trained.arguments)
         for position, edge in enumerate(node.edges):
             if edge is not None and edge < first:  # the engine sums in order
                 break
             gradient = None if edge is None else answers[position]
             if edge is None or gradient is None:
                 continue
-            leaf = (graph_task(), one.storages[edge])
-            held, number, spec = self._held.get(leaf, (0, -1, None))
-            if (
-                may_sum
-                and spec is self.specs.of_dense(gradient)
-                and gradient.is_contiguous()
-                and live.get(held) == number
-            ):
-                made_by = node_sequence_nr(current_autograd_node())
-                add = GradientSum(_ADDED, number, gradient, spec, one.call.index, made_by)
-                self._sums.append(add)
+            if self._waits_to_be_summed(one, edge, gradient, None, may_sum=may_sum):
                 answers[position] = None
-            else:
-                place = live.get(storage_key(gradient.untyped_storage()), -1)
-                self._leaves[place] = leaf
+        if node.transposed is not None and node.transposed[1] >= first:
+            position, edge = node.transposed
+            source = answers[position]
+            if source is not None:
+                with without_dispatch():
+                    gradient = source.t()
+                spec = self.specs.of_dense(source)
+                if self._waits_to_be_summed(one, edge, gradient, spec, may_sum=may_sum):
+                    answers[position] = None
         return answers
+
+    def _waits_to_be_summed(
+        self,
+        one: _Call,
+        edge: int,
+        gradient: torch.Tensor,
+        source: TensorSpec | None,
+        *,
+        may_sum: bool,
+    ) -> bool:
+        """Return whether the sum with a leaf's gradient is left to be noted, not made."""
+        live, place = self.storages.live, one.storages[edge]
+        leaf = (graph_task(), place)
+        held, number, spec = self._held.get(leaf, (0, -1, None))
+        if (
+            may_sum
+            and spec is self.specs.of_dense(gradient)
+            and gradient.is_contiguous()
+            and live.get(held) == number
+        ):
+            made_by = node_sequence_nr(current_autograd_node())
+            self._sums.append(
+                GradientSum(
+                    _ADDED, number, gradient, spec, one.call.index, made_by, place, source
+                )
+            )
+            return True
+        self._leaves[live.get(storage_key(gradient.untyped_storage()), -1)] = leaf
+        return False
 
 
 def _examined(
