@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.operators.remembered import Made, made_as, spec_of
-from torchgauge.trace.operators.repeated import Step, steps_at
+from torchgauge.trace.operators.repeated import Step, steps_of
 from torchgauge.trace.torch_internals.autograd import (
     is_python_node,
     kept_by,
@@ -166,8 +166,7 @@ def backward_of(
     ``storages`` are the layer's and the gradient's, ``events`` are those of storages meanwhile.
     """
     new = [index for index, is_free in events if not is_free]
-    places = {index: place for place, index in reversed([*enumerate((*storages, *new))])}
-    steps = steps_at(ops, places)
+    steps = steps_of(ops, storages, new)
     if steps is None or len(new) != len(events):
         return None
     keys = [key for key, index in live.items() if index not in new]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -13,7 +13,7 @@ from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.subclasses import ORDINARY
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
 from torchgauge.trace.operators.remembered import Made, again, spec_of
-from torchgauge.trace.operators.repeated import NEW, Layer, Step, steps_of
+from torchgauge.trace.operators.repeated import Layer, Step, steps_of
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM, SUM_IN_PLACE, is_last_reference, writes_over
 from torchgauge.trace.record.kept_numbers import saved_factor
@@ -75,7 +75,7 @@ class ShortWays(ModuleCalls):
             return inner(*args)
         if self.phase is Phase.BACKWARD or self.threads.is_several or not is_alone():
             return inner(*args)
-        held, keys = layer.values(), list[int]()
+        held, keys = layer.held(), list[int]()
         key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
         storages: list[Any] = list(map(tracker.live.get, keys))
         if key is None or None in storages:
@@ -116,12 +116,12 @@ class ShortWays(ModuleCalls):
         self._layers[key] = None
         events = [(index, is_free) for index, is_free, _ in tracker.events[call.first_event :]]
         if not call.python_calls:
-            steps = steps_of(self._ops[call.first_op :], storages, made)
+            steps = steps_of(self._ops[call.first_op :], storages, [made])
             with without_dispatch():
                 is_tensor = type(output) is torch.Tensor
                 spec = spec_of(output.detach() if is_tensor else output, keys)
             if events == [(made, False)] and steps and spec is not None:
-                maker = next(step for step in steps if NEW in step.writes)
+                maker = next(step for step in steps if step.made)
                 self._layers[key] = steps, spec, maker.reads
         call.python_calls = 0
         return output
@@ -130,15 +130,24 @@ class ShortWays(ModuleCalls):
         self, known: KnownLayer, output: torch.Tensor, call: OpenCall, storages: list[int]
     ) -> None:
         """Note the operators of a layer that was not run."""
-        tracker, phase = self.storages, self.phase
-        places: list[Any] = [*storages, None]  # the last is ``NEW``
-        for step in known[0]:
-            if NEW in step.writes and places[NEW] is None:
-                places[NEW] = tracker.index_of(output, call.index)
-            reads = tuple(map(places.__getitem__, step.reads))
-            writes = tuple(map(places.__getitem__, step.writes))
-            self._ops.append(
-                (step.facts, step.noted, (), step.specs, call.index, phase, False, reads, writes,
+        self._note_steps(known[0], [*storages], iter((output,)), call.index)
+
+    def _note_steps(
+        self, steps: Sequence[Step], places: list[int], made: Iterator[Any], call: int
+    ) -> None:
+        """Note operators that were not run.
+
+        ``places`` are the storages that are known to them; those of the tensors that are ``made``
+        come behind.
+        """
+        tracker, phase, ops = self.storages, self.phase, self._ops
+        for step in steps:
+            for _ in range(step.made):
+                places.append(tracker.index_of(next(made), call))
+            reads = step.read(places)
+            writes = reads if step.written is None else step.written(places)
+            ops.append(
+                (step.facts, step.noted, (), step.specs, call, phase, False, reads, writes,
                  step.layouts)
             )  # fmt: skip
             tracker.op += 1

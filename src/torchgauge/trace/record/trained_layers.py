@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,6 @@ from torch import nn
 
 from torchgauge.facts.trace import Phase, TensorSpec
 from torchgauge.trace.operators.nodes import (
-    Backward,
     Node,
     backward_of,
     nodes_in_order,
@@ -23,7 +23,7 @@ from torchgauge.trace.operators.nodes import (
 )
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.operators.remembered import Made, made_as
-from torchgauge.trace.operators.repeated import Layer
+from torchgauge.trace.operators.repeated import Held, Layer
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM_IN_PLACE
 from torchgauge.trace.record.recording import GradientSum, OpenCall
@@ -58,38 +58,13 @@ class _Trained:
 class _Call(NamedTuple):
     """One call of a layer that did not run."""
 
-    recorder: TrainedLayers
     trained: _Trained
     layer: Layer
     inner: Callable[..., Any]
-    held: list[Any]
+    held: tuple[list[int], list[Any]]
     """What decides about the layer, tensors by their identity: a graph does not keep them all."""
     call: OpenCall
     storages: list[int]
-
-
-class _Stand(NamedTuple):
-    """A stand-in for a backward node of a call."""
-
-    call: _Call
-    position: int
-    """Of the node among those of the layer."""
-
-    def made(self) -> torch.Tensor:
-        """Return what the operator of the node returned; the layer's output is noted."""
-        call, nodes = self.call, self.call.trained.nodes
-        if self.position < len(nodes) - 1:
-            shape, dtype = nodes[self.position].made
-            return torch.empty(shape, dtype=dtype, device=META)
-        output: torch.Tensor = made_as(call.trained.forward[1])
-        call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
-        return output
-
-    def backward(
-        self, saved: Sequence[torch.Tensor], gradient: torch.Tensor
-    ) -> Sequence[torch.Tensor | None]:
-        """Return a gradient per edge of the node."""
-        return self.call.recorder._run_node(self.call, self.position, saved, gradient)
 
 
 class TrainedLayers(ShortWays):
@@ -116,7 +91,7 @@ class TrainedLayers(ShortWays):
             return inner(*args)
         if saves_through_hooks() or self.composites is not None:
             return inner(*args)
-        held, keys = layer.values(), list[int]()
+        held, keys = layer.held(), list[int]()
         key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
         storages: list[Any] = list(map(self.storages.live.get, keys))
         if key is None or held is None or None in storages or simulation.values.holds_any(keys):
@@ -127,9 +102,10 @@ class TrainedLayers(ShortWays):
             return self._run_new_layer(key, inner, args, call, keys, storages)
         known = self._layers[key]
         trained = self._trained.get(key, _UNKNOWN)
-        tensors = [value for value in (*args, *held) if type(value) in _TENSORS]
+        tensors = [value for value in (*args, *held.tensors) if value is not None]
         if trained is _UNKNOWN:
-            is_plain = known is not None and len(set(keys)) == len(keys) == len(tensors)
+            is_plain = all([type(value) in _TENSORS for value in tensors])
+            is_plain &= known is not None and len(set(keys)) == len(keys) == len(tensors)
             trained = _examined(known, inner, args, tensors) if known and is_plain else None
             self._trained[key] = trained
         if trained is None:
@@ -137,19 +113,27 @@ class TrainedLayers(ShortWays):
         if self._product is not None:
             self._note_kept_number()
         self.stood_in = True
-        one = _Call(self, trained, layer, inner, _identities(held), call, storages)
+        one = _Call(trained, layer, inner, _identities(held), call, storages)
         made: list[torch.Tensor] = []
+        last = len(trained.nodes) - 1
         with without_dispatch():
             for index, node in enumerate(trained.nodes):
                 edges = [
                     None if edge is None else tensors[edge] if edge >= 0 else made[~edge]
                     for edge in node.edges
                 ]
-                if node.is_transpose and edges[0] is not None:
+                if index == last:
+                    outputs = [made_as(trained.forward[1])]
+                    self._note_layer(trained.forward, outputs[0], call, storages)
+                elif node.is_transpose and edges[0] is not None:
                     made.append(edges[0].t())  # takes less time than a stand-in
                     continue
-                saved = [tensors[place] for place in node.saved]
-                made.append(stand_in(_Stand(one, index), saved, *edges))
+                else:
+                    shape, dtype = node.made
+                    outputs = [torch.empty(shape, dtype=dtype, device=META)]
+                saved = tuple([tensors[place] for place in node.saved])
+                answers = partial(self._run_node, one, index)
+                made.append(stand_in(outputs, answers, saved, *edges))
         return made[-1]
 
     # ------------------------------------------------------------------ in the backward
@@ -176,13 +160,13 @@ class TrainedLayers(ShortWays):
         if self._product is not None:
             self._note_kept_number()
         keys: list[int] = []
+        is_usual = is_usual and is_alone()
         key = simulation.remembered.gradient_key(gradient, keys) if is_usual else None
         place = self.storages.live.get(keys[0]) if keys else None
-        if key is None or place is None or place in one.storages or not is_alone():
+        if key is None or place is None or place in one.storages:
             return self._run_real_node(one, index, saved, gradient), False
         if simulation.values.holds_any(keys):
             return self._run_real_node(one, index, saved, gradient), False
-        key = (graph_task(), *key)
         if key not in node.known:
             return self._run_new_node(key, one, index, saved, gradient, place), False
         known = node.known[key]
@@ -190,7 +174,8 @@ class TrainedLayers(ShortWays):
             return self._run_real_node(one, index, saved, gradient), False
         with without_dispatch():
             answers = known.answers(gradient)
-        self._note_node(known, answers, one.call.index, [*one.storages, place])
+        made = map(answers.__getitem__, known.holders)
+        self._note_steps(known.steps, [*one.storages, place], made, one.call.index)
         return answers, True
 
     def _run_new_node(
@@ -218,7 +203,7 @@ class TrainedLayers(ShortWays):
         self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
     ) -> list[torch.Tensor | None]:
         """Run the node that a stand-in stands for: of the layer's forward, made again unseen."""
-        node, held = one.trained.nodes[index], one.layer.values()
+        node, held = one.trained.nodes[index], one.layer.held()
         self.gave_up |= held is None or _identities(held) != one.held
         kept = dict(zip(node.saved, saved, strict=True))
         with without_dispatch(), torch.enable_grad():
@@ -232,28 +217,6 @@ class TrainedLayers(ShortWays):
             if answer is not None and shape is not None and answer.shape != shape:
                 answers[place] = answer.sum_to_size(shape)  # here, while the gradient is held
         return answers
-
-    def _note_node(
-        self,
-        known: Backward,
-        answers: Sequence[torch.Tensor | None],
-        call: int,
-        places: list[Any],
-    ) -> None:
-        """Note the operators of a node that was not run."""
-        tracker, holders = self.storages, iter(known.holders)
-        for step in known.steps:
-            for place in step.writes:
-                if place == len(places):
-                    made = answers[next(holders)]
-                    assert made is not None
-                    places.append(tracker.index_of(made, call))
-            self._ops.append(
-                (step.facts, step.noted, (), step.specs, call, Phase.BACKWARD, False,
-                 tuple(map(places.__getitem__, step.reads)),
-                 tuple(map(places.__getitem__, step.writes)), step.layouts)
-            )  # fmt: skip
-            tracker.op += 1
 
     def _without_sums(
         self, one: _Call, node: Node, answers: list[torch.Tensor | None], *, may_sum: bool
@@ -303,9 +266,7 @@ class TrainedLayers(ShortWays):
         ):
             made_by = node_sequence_nr(current_autograd_node())
             self._sums.append(
-                GradientSum(
-                    _ADDED, number, gradient, spec, one.call.index, made_by, place, source
-                )
+                GradientSum(_ADDED, number, gradient, spec, one.call.index, made_by, place, source)
             )
             return True
         self._leaves[live.get(storage_key(gradient.untyped_storage()), -1)] = leaf
@@ -341,5 +302,5 @@ def _arguments(
     ]
 
 
-def _identities(values: list[Any]) -> list[Any]:
-    return [id(value) if type(value) in _TENSORS else value for value in values]
+def _identities(held: Held) -> tuple[list[int], list[Any]]:
+    return list(map(id, held.tensors)), held.attributes
