@@ -118,7 +118,7 @@ def nodes_of(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Nod
 def _node(
     node: Any, places: dict[int, int], storages: list[int], before: Sequence[Node]
 ) -> Node | None:
-    """Return one node of a layer, ``None`` where there is no stand-in; ``before`` are the others."""
+    """Return one node after those ``before``, ``None`` where nothing stands in for it."""
     made = shape_of_input(node)
     edges = node.next_functions
     taken = [None if other is None else shape_of_input(other) for other, _ in edges]

@@ -186,16 +186,17 @@ class Recording:
         no longer, those of gradients that go through a ``t`` still do.
         """
         waiting, self._sums = self._sums, []
-        direct = [self._note_sum(added) for added in waiting if added.source is None]
-        through = [added for added in waiting if added.source is not None]
+        later = waiting[-1:] if waiting and waiting[-1].source is not None else []
+        if later:  # one at most: the node that returned it is noted before the next one runs
+            waiting.pop()
+        gradients = list(map(self._note_sum, waiting))
         waiting.clear()
-        if direct:
-            self.storages.let_go(direct, before=last)
+        if gradients or not later:
+            self.storages.let_go(gradients, before=last)
         if not are_all:
-            self._sums = through
-            return
-        while through:
-            self.storages.let_go([self._note_sum(through.pop(0))])
+            self._sums = later
+        elif later:
+            self.storages.let_go([self._note_sum(later.pop())])
 
     def _note_sum(self, added: GradientSum) -> torch.Tensor:
         """Note one sum; return what was added."""
@@ -255,5 +256,21 @@ class Recording:
 
     def call_records(self) -> tuple[ModuleCall, ...]:
         """Return the module calls in order of entry."""
-        names = OpenCall.__slots__
-        return tuple(ModuleCall(**{n: getattr(call, n) for n in names}) for call in self.calls)
+        return tuple([
+            ModuleCall(
+                index=call.index,
+                path=call.path,
+                parent=call.parent,
+                inputs=call.inputs,
+                first_op=call.first_op,
+                first_event=call.first_event,
+                phase=call.phase,
+                outputs=call.outputs,
+                output_storages=call.output_storages,
+                completed=call.completed,
+                python_calls=call.python_calls,
+                end_op=call.end_op,
+                end_event=call.end_event,
+            )
+            for call in self.calls
+        ])  # fmt: skip
