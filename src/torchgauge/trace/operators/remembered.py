@@ -91,12 +91,15 @@ class Remembered:
         if not (_note(args, key, storages) and _note(held.tensors, key, storages)):
             return None
         attributes, noted = held.attributes, layer.noted
-        if noted is not None and all(map(is_, noted[0], attributes)):
+        if noted and all(map(is_, noted[0], attributes)):
             return *key, *noted[1]
         first = len(key)
         if not _note(attributes, key, storages):
             return None
-        layer.noted = (attributes, tuple(key[first:])) if _are_fixed(attributes) else None
+        if noted is None:  # a first call
+            layer.noted = ()
+        elif _are_fixed(attributes):
+            layer.noted = attributes, tuple(key[first:])
         return tuple(key)
 
     def gradient_key(self, gradient: torch.Tensor, storages: list[int]) -> tuple[Any, ...] | None:

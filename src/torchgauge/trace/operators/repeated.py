@@ -42,8 +42,8 @@ class Layer:
         state = module.__dict__
         self.names = tuple(name for name in state if name not in STATE)
         self._count = len(state) + 1  # with the forward that is put in its place
-        self.noted: tuple[list[Any], tuple[Any, ...]] | None = None
-        """Attributes that cannot change, and what they add to a key."""
+        self.noted: tuple[list[Any], tuple[Any, ...]] | tuple[()] | None = None
+        """From the second call on: attributes that cannot change, and what they add to a key."""
 
     def held(self) -> Held | None:
         """Return all of it, ``None`` where attributes have come or gone."""
@@ -58,12 +58,15 @@ class Layer:
     @property
     def functions(self) -> tuple[Any, ...]:
         """Return what its forward calls in ``torch.nn.functional``: others may be put there."""
-        return tuple(map(vars(nn.functional).get, self._functions))
+        return tuple(map(_FUNCTIONS.get, self._functions))
+
+
+_FUNCTIONS = vars(nn.functional)
 
 
 @cached_by_class
 def _functions_of(kind: type[nn.Module]) -> tuple[str, ...]:
-    return tuple(name for name in kind.forward.__code__.co_names if name in vars(nn.functional))
+    return tuple(name for name in kind.forward.__code__.co_names if name in _FUNCTIONS)
 
 
 def repeatable(module: nn.Module) -> Layer | None:

@@ -12,7 +12,7 @@ from torchgauge.facts.trace import Phase, TensorSpec
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.subclasses import ORDINARY
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
-from torchgauge.trace.operators.remembered import Made, again, spec_of
+from torchgauge.trace.operators.remembered import Made, again, made_as, spec_of
 from torchgauge.trace.operators.repeated import Layer, Step, steps_of
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM, SUM_IN_PLACE, is_last_reference, writes_over
@@ -31,6 +31,8 @@ from torchgauge.trace.values.simulation import Simulation
 
 KnownLayer: TypeAlias = tuple[tuple[Step, ...], Made, tuple[int, ...]]
 """What a layer did, what it returned, and the places that this was made from."""
+NEW: Any = object()
+"""Stands for what was not looked up before."""
 Leaf: TypeAlias = tuple[int, int]
 """A backward, and the number of the storage of a leaf that it computes a gradient for."""
 
@@ -80,11 +82,11 @@ class ShortWays(ModuleCalls):
         storages: list[Any] = list(map(tracker.live.get, keys))
         if key is None or None in storages:
             return inner(*args)
-        if key not in self._layers:
+        known = self._layers.get(key, NEW)
+        if known is NEW:
             if around is Counting.OFF:  # a function in the place of PyTorch's would go unseen
                 return inner(*args)
             return self._run_new_layer(key, inner, args, call, keys, storages)
-        known = self._layers[key]
         if known is None:
             return inner(*args)
         if self._product is not None:
@@ -95,7 +97,7 @@ class ShortWays(ModuleCalls):
         ):
             return inner(*args)  # what comes out is known as well
         with without_dispatch():
-            output = again((None, spec))
+            output: torch.Tensor = made_as(spec)
         self._note_layer(known, output, call, storages)
         return output
 

@@ -27,7 +27,7 @@ from torchgauge.trace.operators.repeated import Held, Layer
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM_IN_PLACE
 from torchgauge.trace.record.recording import GradientSum, OpenCall
-from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
+from torchgauge.trace.record.short_ways import NEW, KnownLayer, ShortWays
 from torchgauge.trace.shapes.rule import META, Args
 from torchgauge.trace.torch_internals.autograd import (
     current_autograd_node,
@@ -41,7 +41,6 @@ from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
 _TENSORS = (torch.Tensor, nn.Parameter)
-_UNKNOWN: Any = object()
 _ADDED = facts_of(SUM_IN_PLACE)
 
 
@@ -78,7 +77,8 @@ class TrainedLayers(ShortWays):
         """Whether one was."""
         self.gave_up = False
         """Whether what a stand-in had to do was more than it can."""
-        self._trained: dict[tuple[Any, ...], _Trained | None] = {}
+        self._trained: dict[int, _Trained | None] = {}
+        """By the identity of what is known of a layer."""
 
     def _run_trained_layer(
         self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
@@ -96,18 +96,20 @@ class TrainedLayers(ShortWays):
         storages: list[Any] = list(map(self.storages.live.get, keys))
         if key is None or held is None or None in storages or simulation.values.holds_any(keys):
             return inner(*args)
-        if key not in self._layers:
+        known = self._layers.get(key, NEW)
+        if known is NEW:
             if around is Counting.OFF:  # a function in the place of PyTorch's would go unseen
                 return inner(*args)
             return self._run_new_layer(key, inner, args, call, keys, storages)
-        known = self._layers[key]
-        trained = self._trained.get(key, _UNKNOWN)
+        if known is None:
+            return inner(*args)
+        trained = self._trained.get(id(known), NEW)
         tensors = [value for value in (*args, *held.tensors) if value is not None]
-        if trained is _UNKNOWN:
+        if trained is NEW:
             is_plain = all([type(value) in _TENSORS for value in tensors])
-            is_plain &= known is not None and len(set(keys)) == len(keys) == len(tensors)
-            trained = _examined(known, inner, args, tensors) if known and is_plain else None
-            self._trained[key] = trained
+            is_plain = is_plain and len(set(keys)) == len(keys) == len(tensors)
+            trained = _examined(known, inner, args, tensors) if is_plain else None
+            self._trained[id(known)] = trained
         if trained is None:
             return inner(*args)
         if self._product is not None:
@@ -167,9 +169,9 @@ class TrainedLayers(ShortWays):
             return self._run_real_node(one, index, saved, gradient), False
         if simulation.values.holds_any(keys):
             return self._run_real_node(one, index, saved, gradient), False
-        if key not in node.known:
+        known = node.known.get(key, NEW)
+        if known is NEW:
             return self._run_new_node(key, one, index, saved, gradient, place), False
-        known = node.known[key]
         if known is None:
             return self._run_real_node(one, index, saved, gradient), False
         with without_dispatch():
