@@ -332,9 +332,9 @@ def test_operators_with_laws_of_their_own_are_not_repeated(func: Any) -> None:
     def op(func: Any) -> tuple[Any, ...]:
         return (facts_of(func), (), (), (), 0, Phase.FORWARD, False, [3], [4], ())
 
-    assert steps_of([op(torch.ops.aten.mm.default)], [3], 4) is not None
-    assert steps_of([op(torch.ops.aten.mm.default), op(func)], [3], 4) is None
-    assert steps_of([op(torch.ops.aten.mm.default)], [2], 4) is None  # of a storage of nobody
+    assert steps_of([op(torch.ops.aten.mm.default)], [3], [4]) is not None
+    assert steps_of([op(torch.ops.aten.mm.default), op(func)], [3], [4]) is None
+    assert steps_of([op(torch.ops.aten.mm.default)], [2], [4]) is None  # of a storage of nobody
 
 
 def test_an_attribute_that_changes_makes_the_layer_run() -> None:

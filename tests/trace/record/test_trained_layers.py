@@ -217,6 +217,36 @@ def test_the_trace_of_other_layers_is_the_same(
     same_both_ways(monkeypatch, make, 24)
 
 
+class Tied(nn.Module):
+    """Layers that share a weight or a bias, are called a few times each, and may take a leaf."""
+
+    def __init__(self, shared: str, times: tuple[int, ...], *, takes_leaf: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(24, 24) for _ in times)
+        self.start = nn.Parameter(torch.zeros(2, 24)) if takes_leaf else None
+        self.times = times
+        for layer in self.layers[1:]:
+            if shared:
+                setattr(layer, shared, getattr(self.layers[0], shared))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer, times in zip(self.layers, self.times, strict=True):
+            y = x if self.start is None else self.start
+            for _ in range(times):
+                y = layer(y)
+            x = x * y
+        return x
+
+
+@pytest.mark.parametrize("takes_leaf", [False, True])
+@pytest.mark.parametrize("times", [(2, 1, 1), (1, 4, 6), (5, 5)], ids=str)
+@pytest.mark.parametrize("shared", ["", "weight", "bias"])
+def test_the_trace_of_shared_leaves_is_the_same(
+    shared: str, times: tuple[int, ...], takes_leaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_both_ways(monkeypatch, lambda: Tied(shared, times, takes_leaf=takes_leaf), 24)
+
+
 SCENARIOS: list[dict[str, Any]] = [
     {"accumulation": 3, "optimizer": "adamw"},
     {"device": "T4", "optimizer": "sgd", "zero_grad": "before-backward"},

@@ -56,23 +56,42 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewView:
+    """A gradient that is a view of a new tensor, to which it refers: the engine sums it anew.
+
+    Views made without gradients have a base too (``as_view`` in PyTorch's
+    ``torch/csrc/autograd/VariableTypeUtils.h``, 2.6–2.13).
+    """
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backward:
     """What a node did with a gradient."""
 
     steps: tuple[Step, ...]
     """With storages by position: the layer's, the gradient's, then the new ones."""
-    gradients: tuple[Made | View, ...]
+    gradients: tuple[Made | View | NewView, ...]
     holders: tuple[int, ...]
     """Which of the gradients each new storage is of."""
 
     def answers(self, gradient: torch.Tensor) -> list[torch.Tensor | None]:
         """Return new gradients like those that the node returned."""
-        return [
-            gradient.as_strided(made.shape, made.stride, made.offset)
-            if type(made) is View
-            else made_as(made)  # type: ignore[arg-type]  # mypy does not narrow by ``type``
-            for made in self.gradients
-        ]
+        return [_made_again(made, gradient) for made in self.gradients]
+
+
+def _made_again(made: Any, gradient: torch.Tensor) -> torch.Tensor | None:
+    """Return a new gradient like one that a node returned."""
+    kind = type(made)
+    if kind is View:
+        return gradient.as_strided(made.shape, made.stride, made.offset)
+    if kind is NewView:
+        new: torch.Tensor = made_as((made.shape, made.stride, made.dtype))
+        return new.as_strided(made.shape, made.stride)
+    return made_as(made)  # type: ignore[no-any-return]
 
 
 def nodes_in_order(output: torch.Tensor) -> list[Any]:
@@ -170,7 +189,7 @@ def backward_of(
     if steps is None or len(new) != len(events):
         return None
     keys = [key for key, index in live.items() if index not in new]
-    made: list[Made | View] = []
+    made: list[Made | View | NewView] = []
     holders: dict[int, int] = {}
     for position, answer in enumerate(gradients):
         spec = None if answer is None else _made(answer, gradient, keys)
@@ -184,11 +203,14 @@ def backward_of(
     return Backward(steps=steps, gradients=tuple(made), holders=tuple([holders[i] for i in new]))
 
 
-def _made(answer: torch.Tensor, gradient: torch.Tensor, keys: list[int]) -> Made | View:
+def _made(answer: torch.Tensor, gradient: torch.Tensor, keys: list[int]) -> Made | View | NewView:
     """Return how to make a gradient again; ``None`` where that is not known."""
     own = storage_key(answer.untyped_storage())
     if own != storage_key(gradient.untyped_storage()):
-        return spec_of(answer, keys)
+        spec = spec_of(answer, keys)
+        if spec is None or not answer._is_view():
+            return spec
+        return NewView(shape=answer.shape, stride=answer.stride(), dtype=answer.dtype)
     if type(answer) is not torch.Tensor or answer.dtype is not gradient.dtype:
         return None
     if answer.is_conj() or answer.is_neg():

@@ -22,7 +22,7 @@ from torchgauge.trace.operators.nodes import (
     nodes_of,
 )
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.operators.remembered import Made, made_as
+from torchgauge.trace.operators.remembered import Made, made_as, spec_of
 from torchgauge.trace.operators.repeated import Held, Layer
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM_IN_PLACE
@@ -79,13 +79,15 @@ class TrainedLayers(ShortWays):
         """Whether what a stand-in had to do was more than it can."""
         self._trained: dict[int, _Trained | None] = {}
         """By the identity of what is known of a layer."""
+        self._seen: dict[tuple[Any, ...], tuple[Made, bool] | None] = {}
+        """What comes out of layers, and whether gradients flow, in a run that notes no operator."""
 
     def _run_trained_layer(
         self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
     ) -> Any:
         """Run a layer with gradients, or note what it did in an equal call."""
         simulation = self.simulation
-        if simulation is None or not (self.may_stand_in and self._keep_ops):
+        if simulation is None or not self.may_stand_in:
             return inner(*args)
         if self.phase is not Phase.FORWARD or self.threads.is_several or not is_alone():
             return inner(*args)
@@ -94,7 +96,11 @@ class TrainedLayers(ShortWays):
         held, keys = layer.held(), list[int]()
         key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
         storages: list[Any] = list(map(self.storages.live.get, keys))
-        if key is None or held is None or None in storages or simulation.values.holds_any(keys):
+        if key is None or held is None or simulation.values.holds_any(keys):
+            return inner(*args)
+        if not self._keep_ops:
+            return self._run_seen_layer(key, inner, args, call, held, keys)
+        if None in storages:
             return inner(*args)
         known = self._layers.get(key, NEW)
         if known is NEW:
@@ -137,6 +143,44 @@ class TrainedLayers(ShortWays):
                 answers = partial(self._run_node, one, index)
                 made.append(stand_in(outputs, answers, saved, *edges))
         return made[-1]
+
+    def _run_seen_layer(
+        self,
+        key: tuple[Any, ...],
+        inner: Callable[..., Any],
+        args: Args,
+        call: OpenCall,
+        held: Held,
+        keys: list[int],
+    ) -> Any:
+        """Run a layer of which nothing is noted but what comes out, or make that."""
+        known = self._seen.get(key, NEW)
+        if known is None or any(type(value) not in _TENSORS for value in args):
+            return inner(*args)
+        if known is NEW:
+            self._seen[key] = None
+            self.python.start(Counting.ON)
+            is_counted = self.python.is_on
+            output = inner(*args)
+            self.python.pause()
+            if is_counted and not call.python_calls and type(output) is torch.Tensor:
+                with without_dispatch():
+                    spec = spec_of(output.detach(), keys)
+                self._seen[key] = None if spec is None else (spec, output.requires_grad)
+            call.python_calls = 0
+            return output
+        made, requires_grad = known
+        with without_dispatch():
+            output = made_as(made)
+            if requires_grad:
+                self.stood_in = True
+                output = stand_in([output], self._give_up, (), *args, *held.tensors)
+        return output
+
+    def _give_up(self, saved: Sequence[torch.Tensor], gradient: torch.Tensor) -> Sequence[Any]:
+        """End a run in which nobody was to ask for gradients."""
+        self.gave_up = True
+        raise RuntimeError("of a layer that did not run nobody knows the gradient")
 
     # ------------------------------------------------------------------ in the backward
 
