@@ -340,11 +340,11 @@ def test_operators_with_laws_of_their_own_are_not_repeated(func: Any) -> None:
 def test_an_attribute_that_changes_makes_the_layer_run() -> None:
     layer = Layer(module := nn.Linear(2, 2))
     module.__dict__["forward"] = print
-    before = layer.values()
+    before = layer.held()
     module.in_features = 3
-    assert layer.values() != before
+    assert layer.held() != before
     module.extra = 1  # type: ignore[assignment]
-    assert layer.values() is None
+    assert layer.held() is None
 
 
 def test_hooks_between_the_layers_of_a_sequential_count_as_python_calls() -> None:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from asked import run_model
+from torchgauge.compat.running import run
 from torchgauge.errors import ModelError
 from torchgauge.facts.trace import Phase, Trace
 from torchgauge.trace.operators.nodes import nodes_of
@@ -316,6 +317,40 @@ def test_other_gradients_make_it_run_again(
 ) -> None:
     first, second = sessions_of(monkeypatch, Calls(call, nn.Linear(24, 24)))
     assert first.stood_in and not second.stood_in and not second.gave_up
+
+
+CALLS_ALONE = {"on_call": None, "forward_only": True, "calls_only": True}
+
+
+def calls_alone(model: nn.Module) -> Any:
+    """Return the calls of a run that notes no operator."""
+    return run(model, (2, 24), training=True, **CALLS_ALONE).calls
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_the_calls_alone_are_the_same(
+    call: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(24, 24), Calls(call, nn.Linear(24, 24)), nn.BatchNorm1d(24))
+
+    def shown(calls: Any) -> list[Any]:
+        return [(call.path, call.inputs, call.outputs, call.completed) for call in calls]
+
+    quick = shown(calls_alone(make()))
+    run_each(monkeypatch)
+    assert quick == shown(calls_alone(make()))
+
+
+@stands_in
+def test_a_gradient_in_a_run_of_calls_alone_makes_it_run_again() -> None:
+    def needs_a_gradient(layer: nn.Module, x: torch.Tensor, index: int) -> torch.Tensor:
+        (slope,) = torch.autograd.grad(layer(x).sum(), layer.weight)
+        return x @ slope
+
+    calls = calls_alone(Calls(needs_a_gradient, nn.Linear(24, 24), times=3))
+    assert len(calls) == 4 and all(call.completed for call in calls)
 
 
 @stands_in
