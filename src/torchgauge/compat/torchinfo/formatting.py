@@ -99,11 +99,11 @@ class FormattingOptions:
         """Return the length of the rules."""
         return len(tuple(self.col_names)) * self.col_width + self.layer_name_width
 
-    def format_row(self, layer_name: str, row_values: Mapping[ColumnSettings, str]) -> str:
+    def format_row(self, layer_name: str, row_values: Mapping[Any, str]) -> str:
         """Return one line, with its line break."""
         cells = [f"{layer_name:<{self.layer_name_width}}"]
         for name in self.col_names:
-            value = row_values.get(name, "")  # type: ignore[call-overload]  # a member is its string
+            value = row_values.get(name, "")  # a member is its string
             cells.append(f"{value:<{self.col_width}}")
         return " ".join(cells).rstrip() + "\n"
 

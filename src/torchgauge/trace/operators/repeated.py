@@ -135,4 +135,7 @@ def _picker(places: tuple[int, ...]) -> Storages:
     """Return a function that picks the items of a list at some places."""
     if len(places) > 1:
         return itemgetter(*places)
-    return (lambda items, only=places[0]: (items[only],)) if places else lambda items: ()
+    if not places:
+        return lambda items: ()
+    (only,) = places
+    return lambda items: (items[only],)

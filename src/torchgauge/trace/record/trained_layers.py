@@ -121,8 +121,13 @@ class TrainedLayers(ShortWays):
         if self._product is not None:
             self._note_kept_number()
         self.stood_in = True
-        one = _Call(trained, layer, inner, _identities(held), call, storages)
-        made: list[torch.Tensor] = []
+        return self._stand_in(
+            _Call(trained, layer, inner, _identities(held), call, storages), tensors
+        )
+
+    def _stand_in(self, one: _Call, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """Return what comes out of a layer that is noted, behind stand-ins for its nodes."""
+        trained, made = one.trained, list[torch.Tensor]()
         last = len(trained.nodes) - 1
         with without_dispatch():
             for index, node in enumerate(trained.nodes):
@@ -132,7 +137,7 @@ class TrainedLayers(ShortWays):
                 ]
                 if index == last:
                     outputs = [made_as(trained.forward[1])]
-                    self._note_layer(trained.forward, outputs[0], call, storages)
+                    self._note_layer(trained.forward, outputs[0], one.call, one.storages)
                 elif node.is_transpose and edges[0] is not None:
                     made.append(edges[0].t())  # takes less time than a stand-in
                     continue

@@ -70,7 +70,8 @@ class StandIn(torch.autograd.Function):
         return (None, None, None, *ctx.answers(ctx.saved_tensors, gradient))
 
 
-StandIn._backward_cls.apply = StandIn.backward  # what PyTorch has there looks for it each time
+_node: Any = StandIn._backward_cls
+_node.apply = StandIn.backward  # PyTorch's own looks for it each time (2.6–2.13)
 stand_in: Callable[..., torch.Tensor] = super(torch.autograd.Function, StandIn).apply
 """``StandIn.apply`` without what it does about transforms of ``torch.func`` (2.6–2.13)."""
 
