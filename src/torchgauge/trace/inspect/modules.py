@@ -148,11 +148,19 @@ def _children(module: nn.Module, found: dict[int, nn.Module]) -> Iterator[nn.Mod
 
 def tensors_of(root: nn.Module) -> Held:
     """Return what ``root.parameters()`` and ``root.buffers()`` yield."""
-    parameters: dict[int, torch.Tensor] = {}
-    buffers: dict[int, torch.Tensor] = {}
-    for module in modules_of(root):
-        if module._parameters:
-            parameters.update([(id(t), t) for t in module._parameters.values() if t is not None])
-        if module._buffers:
-            buffers.update([(id(t), t) for t in module._buffers.values() if t is not None])
+    modules = modules_of(root)
+    parameters = {
+        id(tensor): tensor
+        for module in modules
+        if module._parameters
+        for tensor in module._parameters.values()
+        if tensor is not None
+    }
+    buffers = {
+        id(tensor): tensor
+        for module in modules
+        if module._buffers
+        for tensor in module._buffers.values()
+        if tensor is not None
+    }
     return Held(list(parameters.values()), list(buffers.values()))

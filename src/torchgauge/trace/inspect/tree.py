@@ -16,7 +16,7 @@ from torchgauge.trace.inspect.bitsandbytes import quantization_states
 from torchgauge.trace.inspect.describe import dtype_name
 from torchgauge.trace.inspect.geometry import span_of
 from torchgauge.trace.inspect.irregular import counted_shape, is_irregular
-from torchgauge.trace.inspect.modules import cached_by_class, tensors_of
+from torchgauge.trace.inspect.modules import tensors_of
 from torchgauge.trace.inspect.packed_objects import PackedWeights
 from torchgauge.trace.inspect.subclasses import (
     attached_tensors,
@@ -49,27 +49,6 @@ def walk(root: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
             (prefix + name, child) for name, child in module._modules.items() if child is not None
         ]
         stack.extend(reversed(children))
-
-
-def named_parameters(root: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
-    """Return what ``root.named_parameters()`` yields."""
-    if not _names_as_usual(type(root)):
-        return root.named_parameters()
-    found: dict[int, tuple[str, torch.Tensor]] = {}
-    for path, module, shared_with in walk(root):
-        if shared_with is not None:
-            continue
-        prefix = f"{path}." if path else ""
-        for name, tensor in module._parameters.items():
-            if tensor is not None and id(tensor) not in found:
-                found[id(tensor)] = prefix + name, tensor
-    return found.values()
-
-
-@cached_by_class
-def _names_as_usual(kind: type[nn.Module]) -> bool:
-    names = ("named_parameters", "_named_members", "named_modules")
-    return all(getattr(kind, name) is getattr(nn.Module, name) for name in names)
 
 
 def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[ModuleInfo, ...]:

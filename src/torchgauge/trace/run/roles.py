@@ -23,7 +23,7 @@ from torchgauge.trace.inspect.subclasses import (
     stored_tensors,
     tensors_held,
 )
-from torchgauge.trace.inspect.tree import is_packed_buffer, named_parameters, walk
+from torchgauge.trace.inspect.tree import is_packed_buffer, walk
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.step.training import Trainer
 
@@ -53,7 +53,7 @@ class Roles:
         """Register the parameters and buffers of a model."""
         attached: list[tuple[torch.Tensor, Role, str]] = []
         for role, named in (
-            (Role.PARAMETER, named_parameters(root)),
+            (Role.PARAMETER, root.named_parameters()),
             (Role.BUFFER, root.named_buffers()),
         ):
             for name, tensor in named:
