@@ -143,6 +143,10 @@ class ModelRun:
         return tuple(call for call in ended if call.completed)
 
     @cached_property
+    def _macs(self) -> tuple[int, ...]:
+        return tuple([flops // 2 for flops in self.forward_compute.forward])
+
+    @cached_property
     def _children_macs(self) -> Mapping[int, int]:
         found: dict[int, int] = {}
         for call in self.calls:
@@ -151,7 +155,7 @@ class ModelRun:
 
     def macs_of(self, call: ModuleCall) -> int:
         """Return the forward MACs of a call, sub-modules included."""
-        return self.forward_compute.forward[call.index] // 2
+        return self._macs[call.index]
 
     def own_macs_of(self, call: ModuleCall) -> int:
         """Return the forward MACs that a call computes itself, outside of sub-modules.

@@ -332,19 +332,19 @@ def test_operators_with_laws_of_their_own_are_not_repeated(func: Any) -> None:
     def op(func: Any) -> tuple[Any, ...]:
         return (facts_of(func), (), (), (), 0, Phase.FORWARD, False, [3], [4], ())
 
-    assert steps_of([op(torch.ops.aten.mm.default)], [3], 4) is not None
-    assert steps_of([op(torch.ops.aten.mm.default), op(func)], [3], 4) is None
-    assert steps_of([op(torch.ops.aten.mm.default)], [2], 4) is None  # of a storage of nobody
+    assert steps_of([op(torch.ops.aten.mm.default)], [3], [4]) is not None
+    assert steps_of([op(torch.ops.aten.mm.default), op(func)], [3], [4]) is None
+    assert steps_of([op(torch.ops.aten.mm.default)], [2], [4]) is None  # of a storage of nobody
 
 
 def test_an_attribute_that_changes_makes_the_layer_run() -> None:
     layer = Layer(module := nn.Linear(2, 2))
     module.__dict__["forward"] = print
-    before = layer.values()
+    before = layer.held()
     module.in_features = 3
-    assert layer.values() != before
+    assert layer.held() != before
     module.extra = 1  # type: ignore[assignment]
-    assert layer.values() is None
+    assert layer.held() is None
 
 
 def test_hooks_between_the_layers_of_a_sequential_count_as_python_calls() -> None:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from asked import run_model
+from torchgauge.compat.running import run
 from torchgauge.errors import ModelError
 from torchgauge.facts.trace import Phase, Trace
 from torchgauge.trace.operators.nodes import nodes_of
@@ -217,6 +218,36 @@ def test_the_trace_of_other_layers_is_the_same(
     same_both_ways(monkeypatch, make, 24)
 
 
+class Tied(nn.Module):
+    """Layers that share a weight or a bias, are called a few times each, and may take a leaf."""
+
+    def __init__(self, shared: str, times: tuple[int, ...], *, takes_leaf: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(24, 24) for _ in times)
+        self.start = nn.Parameter(torch.zeros(2, 24)) if takes_leaf else None
+        self.times = times
+        for layer in self.layers[1:]:
+            if shared:
+                setattr(layer, shared, getattr(self.layers[0], shared))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer, times in zip(self.layers, self.times, strict=True):
+            y = x if self.start is None else self.start
+            for _ in range(times):
+                y = layer(y)
+            x = x * y
+        return x
+
+
+@pytest.mark.parametrize("takes_leaf", [False, True])
+@pytest.mark.parametrize("times", [(2, 1, 1), (1, 4, 6), (5, 5)], ids=str)
+@pytest.mark.parametrize("shared", ["", "weight", "bias"])
+def test_the_trace_of_shared_leaves_is_the_same(
+    shared: str, times: tuple[int, ...], takes_leaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_both_ways(monkeypatch, lambda: Tied(shared, times, takes_leaf=takes_leaf), 24)
+
+
 SCENARIOS: list[dict[str, Any]] = [
     {"accumulation": 3, "optimizer": "adamw"},
     {"device": "T4", "optimizer": "sgd", "zero_grad": "before-backward"},
@@ -286,6 +317,40 @@ def test_other_gradients_make_it_run_again(
 ) -> None:
     first, second = sessions_of(monkeypatch, Calls(call, nn.Linear(24, 24)))
     assert first.stood_in and not second.stood_in and not second.gave_up
+
+
+CALLS_ALONE = {"on_call": None, "forward_only": True, "calls_only": True}
+
+
+def calls_alone(model: nn.Module) -> Any:
+    """Return the calls of a run that notes no operator."""
+    return run(model, (2, 24), training=True, **CALLS_ALONE).calls
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+def test_the_calls_alone_are_the_same(
+    call: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(24, 24), Calls(call, nn.Linear(24, 24)), nn.BatchNorm1d(24))
+
+    def shown(calls: Any) -> list[Any]:
+        return [(call.path, call.inputs, call.outputs, call.completed) for call in calls]
+
+    quick = shown(calls_alone(make()))
+    run_each(monkeypatch)
+    assert quick == shown(calls_alone(make()))
+
+
+@stands_in
+def test_a_gradient_in_a_run_of_calls_alone_makes_it_run_again() -> None:
+    def needs_a_gradient(layer: nn.Module, x: torch.Tensor, index: int) -> torch.Tensor:
+        (slope,) = torch.autograd.grad(layer(x).sum(), layer.weight)
+        return x @ slope
+
+    calls = calls_alone(Calls(needs_a_gradient, nn.Linear(24, 24), times=3))
+    assert len(calls) == 4 and all(call.completed for call in calls)
 
 
 @stands_in

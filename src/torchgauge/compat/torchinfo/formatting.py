@@ -99,11 +99,11 @@ class FormattingOptions:
         """Return the length of the rules."""
         return len(tuple(self.col_names)) * self.col_width + self.layer_name_width
 
-    def format_row(self, layer_name: str, row_values: Mapping[ColumnSettings, str]) -> str:
+    def format_row(self, layer_name: str, row_values: Mapping[Any, str]) -> str:
         """Return one line, with its line break."""
         cells = [f"{layer_name:<{self.layer_name_width}}"]
         for name in self.col_names:
-            value = row_values.get(ColumnSettings(name), "")
+            value = row_values.get(name, "")  # a member is its string
             cells.append(f"{value:<{self.col_width}}")
         return " ".join(cells).rstrip() + "\n"
 
@@ -121,18 +121,16 @@ class FormattingOptions:
         macs = layer_info.shown_macs(reached_max_depth)
         if self.hide_recursive_layers:  # the row stands for the later ones, which are not shown
             macs += sum(row.shown_macs(reached_max_depth) for row in layer_info.repeats)
-        values = {
-            ColumnSettings.KERNEL_SIZE: self.str_(layer_info.kernel_size),
-            ColumnSettings.GROUPS: self.str_(layer_info.groups),
-            ColumnSettings.INPUT_SIZE: self.str_(layer_info.input_size),
-            ColumnSettings.OUTPUT_SIZE: self.str_(layer_info.output_size),
-            ColumnSettings.NUM_PARAMS: layer_info.num_params_to_str(reached_max_depth),
-            ColumnSettings.PARAMS_PERCENT: layer_info.params_percent(
-                total_params, reached_max_depth
-            ),
-            ColumnSettings.MULT_ADDS: f"{macs:,}" if macs > 0 else "--",
-            ColumnSettings.TRAINABLE: self.str_(layer_info.trainable),
-        }
+        values: dict[str, str] = {}
+        for name in self.col_names:
+            if name == ColumnSettings.NUM_PARAMS:
+                values[name] = layer_info.num_params_to_str(reached_max_depth)
+            elif name == ColumnSettings.PARAMS_PERCENT:
+                values[name] = layer_info.params_percent(total_params, reached_max_depth)
+            elif name == ColumnSettings.MULT_ADDS:
+                values[name] = f"{macs:,}" if macs > 0 else "--"
+            else:  # the attribute of that name
+                values[name] = self.str_(getattr(layer_info, ColumnSettings(name)))
         name = layer_info.get_layer_name(self.show_var_name, self.show_depth)
         text = self.format_row(f"{self.get_start_str(layer_info.depth)}{name}", values)
         if self.verbose == Verbosity.VERBOSE:

@@ -26,8 +26,15 @@ class LayerInfo:
     """
 
     def __init__(
-        self, var_name: str, module: nn.Module, depth: int, parent_info: LayerInfo | None = None
+        self,
+        var_name: str,
+        module: nn.Module,
+        depth: int,
+        parent_info: LayerInfo | None = None,
+        *,
+        like: LayerInfo | None = None,
     ) -> None:
+        """Begin a row; another of the same module may be given that it is ``like``."""
         self.layer_id = id(module)
         self.module = module
         self.class_name = type_name(module)
@@ -39,13 +46,18 @@ class LayerInfo:
         """Every row below this one, in order; not the next level alone."""
         self.repeats: list[LayerInfo] = []
         """The later rows of the same module, for its first row."""
-        self.is_leaf_layer = not any([child is not None for child in module._modules.values()])
+        if like is None:
+            children = [child for child in module._modules.values() if child is not None]
+            self.is_leaf_layer = not children
+            self.kernel_size = self.get_kernel_size(module)
+            self.groups = _groups(module)
+        else:
+            self.is_leaf_layer = like.is_leaf_layer
+            self.kernel_size, self.groups = like.kernel_size, like.groups
         self.is_recursive = False
         self.executed = False
         self.contains_lazy_param = False
         self.inner_layers: dict[str, dict[ColumnSettings, str]] = {}
-        self.kernel_size = self.get_kernel_size(module)
-        self.groups = _groups(module)
         self.input_size: list[Any] = []
         self.output_size: list[Any] = []
         self.input_sizes: dict[str, list[int]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,15 +24,17 @@ class _Place:
     name: str
     module: nn.Module
     depth: int
-    parent: _Place | None = None
-
-    def ancestors(self) -> tuple[_Place, ...]:
-        """Return the places above, the root first."""
-        return () if self.parent is None else (*self.parent.ancestors(), self.parent)
+    ancestors: tuple[_Place, ...] = ()
+    """The places above, the root first."""
+    rows: list[LayerInfo] = field(default_factory=list)
+    """The first row, once there is one."""
 
     def row(self) -> LayerInfo:
         """Return a row without numbers."""
-        return LayerInfo(self.name, self.module, self.depth)
+        if self.rows:
+            return LayerInfo(self.name, self.module, self.depth, like=self.rows[0])
+        self.rows.append(LayerInfo(self.name, self.module, self.depth))
+        return self.rows[0]
 
 
 def make_rows(model: nn.Module, run: ModelRun) -> list[LayerInfo]:
@@ -59,9 +61,10 @@ def _places(model: nn.Module) -> Iterator[_Place]:
     while stack:
         place = stack.pop()
         yield place
-        above = {id(place.module), *(id(other.module) for other in place.ancestors())}
+        ancestors = (*place.ancestors, place)
+        above = {id(other.module) for other in ancestors}
         children = [
-            _Place(name=name, module=module, depth=place.depth + 1, parent=place)
+            _Place(name=name, module=module, depth=place.depth + 1, ancestors=ancestors)
             for name, module in place.module._modules.items()
             if module is not None and id(module) not in above
         ]
@@ -79,7 +82,7 @@ def _executed_rows(places: Sequence[_Place], run: ModelRun) -> list[LayerInfo]:
     open_containers: dict[int, nn.Module] = {}
     for call in run.calls:
         place = called_at.place(call, run.modules[call.path])
-        for above in place.ancestors():
+        for above in place.ancestors:
             if open_containers.get(above.depth) is not above.module:
                 rows.append(above.row())
                 _close(open_containers, above)
@@ -110,9 +113,11 @@ class _CalledAt:
         siblings share in one that has not run. What is called from elsewhere stands there too.
         """
         registered = self._places[id(module)]
-        caller = self._by_call.get(call.parent)
-        below = [p for p in registered if any(above is caller for above in p.ancestors())]
-        found = min(reversed(below), key=lambda place: place.depth, default=registered[-1])
+        found = registered[-1]
+        if len(registered) > 1:
+            caller = self._by_call.get(call.parent)
+            below = [p for p in registered if any(above is caller for above in p.ancestors)]
+            found = min(reversed(below), key=lambda place: place.depth, default=found)
         self._by_call[call.index] = found
         return found
 
@@ -158,8 +163,8 @@ def _with_scripted(
     """Add the scripted modules, whose calls nobody sees, behind what ran in their parents."""
     for place in places:
         hidden = isinstance(place.module, torch.jit.ScriptModule) and id(place.module) not in called
-        if hidden and place.parent is not None:
-            position = _end_of(rows, place.parent.module)
+        if hidden and place.ancestors:
+            position = _end_of(rows, place.ancestors[-1].module)
             if position is not None:
                 rows.insert(position, place.row())
     return rows

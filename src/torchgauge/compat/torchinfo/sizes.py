@@ -31,6 +31,12 @@ def size_observer(batch_dim: int | None) -> Callable[..., ShownSizes]:
 
     @looks_only
     def observe(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> ShownSizes:
+        if batch_dim is None and args and _is_plain(output) and _is_plain(args[0]):
+            return ShownSizes(
+                input_size=[*args[0].shape],
+                output_size=[*output.shape],
+                output_bytes=output.numel() * output.element_size(),
+            )
         tensor = _first_tensor(output)
         return ShownSizes(
             input_size=shown_size(args, batch_dim),
@@ -39,6 +45,10 @@ def size_observer(batch_dim: int | None) -> Callable[..., ShownSizes]:
         )
 
     return observe
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) is torch.Tensor and not value.is_nested
 
 
 def shown_size(value: Any, batch_dim: int | None) -> list[Any]:

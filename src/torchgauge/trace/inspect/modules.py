@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -124,26 +124,43 @@ class Held(NamedTuple):
 def modules_of(root: nn.Module) -> list[nn.Module]:
     """Return what ``root.modules()`` yields: each module once, parents before their children."""
     found = {id(root): root}
-    open_modules = [iter(root._modules.values())]
+    open_modules = [_children(root, found)]
     while open_modules:
         for child in open_modules[-1]:
-            if child is not None and id(child) not in found:
+            if id(child) not in found:
                 found[id(child)] = child
                 if child._modules:
-                    open_modules.append(iter(child._modules.values()))
+                    open_modules.append(_children(child, found))
                     break
         else:
             open_modules.pop()
     return list(found.values())
 
 
+def _children(module: nn.Module, found: dict[int, nn.Module]) -> Iterator[nn.Module]:
+    """Return the children that are still to be found; where all are leaves, they are found now."""
+    children = [child for child in module._modules.values() if child is not None]
+    if any([child._modules for child in children]):
+        return iter(children)
+    found.update(zip(map(id, children), children, strict=True))
+    return iter(())
+
+
 def tensors_of(root: nn.Module) -> Held:
     """Return what ``root.parameters()`` and ``root.buffers()`` yield."""
-    parameters: dict[int, torch.Tensor] = {}
-    buffers: dict[int, torch.Tensor] = {}
-    for module in modules_of(root):
-        if module._parameters:
-            parameters.update([(id(t), t) for t in module._parameters.values() if t is not None])
-        if module._buffers:
-            buffers.update([(id(t), t) for t in module._buffers.values() if t is not None])
+    modules = modules_of(root)
+    parameters = {
+        id(tensor): tensor
+        for module in modules
+        if module._parameters
+        for tensor in module._parameters.values()
+        if tensor is not None
+    }
+    buffers = {
+        id(tensor): tensor
+        for module in modules
+        if module._buffers
+        for tensor in module._buffers.values()
+        if tensor is not None
+    }
     return Held(list(parameters.values()), list(buffers.values()))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.operators.remembered import Made, made_as, spec_of
-from torchgauge.trace.operators.repeated import Step, steps_at
+from torchgauge.trace.operators.repeated import Step, steps_of
 from torchgauge.trace.torch_internals.autograd import (
     is_python_node,
     kept_by,
@@ -38,6 +38,10 @@ class Node:
     """The tensors that it keeps."""
     made: tuple[torch.Size, torch.dtype]
     """What its operator returned."""
+    is_transpose: bool
+    """Whether its operator is the ``t`` of a tensor of the layer: nothing that costs time."""
+    transposed: tuple[int, int] | None
+    """Which of its gradients goes through a ``t`` that comes next, and to which tensor."""
     known: dict[tuple[Any, ...], Backward | None] = field(default_factory=dict)
     """What it did, by the gradient that it got; ``None`` where that stands for no other time."""
 
@@ -52,23 +56,42 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewView:
+    """A gradient that is a view of a new tensor, to which it refers: the engine sums it anew.
+
+    Views made without gradients have a base too (``as_view`` in PyTorch's
+    ``torch/csrc/autograd/VariableTypeUtils.h``, 2.6–2.13).
+    """
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backward:
     """What a node did with a gradient."""
 
     steps: tuple[Step, ...]
     """With storages by position: the layer's, the gradient's, then the new ones."""
-    gradients: tuple[Made | View, ...]
+    gradients: tuple[Made | View | NewView, ...]
     holders: tuple[int, ...]
     """Which of the gradients each new storage is of."""
 
     def answers(self, gradient: torch.Tensor) -> list[torch.Tensor | None]:
         """Return new gradients like those that the node returned."""
-        return [
-            gradient.as_strided(made.shape, made.stride, made.offset)
-            if type(made) is View
-            else made_as(made)  # type: ignore[arg-type]  # mypy does not narrow by ``type``
-            for made in self.gradients
-        ]
+        return [_made_again(made, gradient) for made in self.gradients]
+
+
+def _made_again(made: Any, gradient: torch.Tensor) -> torch.Tensor | None:
+    """Return a new gradient like one that a node returned."""
+    kind = type(made)
+    if kind is View:
+        return gradient.as_strided(made.shape, made.stride, made.offset)
+    if kind is NewView:
+        new: torch.Tensor = made_as((made.shape, made.stride, made.dtype))
+        return new.as_strided(made.shape, made.stride)
+    return made_as(made)  # type: ignore[no-any-return]
 
 
 def nodes_in_order(output: torch.Tensor) -> list[Any]:
@@ -102,12 +125,19 @@ def nodes_of(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Nod
             return None
         places[id(node)] = place
     storages = [storage_key(tensor.untyped_storage()) for tensor in tensors]
-    found = [_node(node, places, storages) for node in own]
-    complete = tuple([node for node in found if node is not None])
-    return complete if own and len(complete) == len(own) else None
+    found: list[Node] = []
+    for node in own:
+        one = _node(node, places, storages, found)
+        if one is None:
+            return None
+        found.append(one)
+    return tuple(found) or None
 
 
-def _node(node: Any, places: dict[int, int], storages: list[int]) -> Node | None:
+def _node(
+    node: Any, places: dict[int, int], storages: list[int], before: Sequence[Node]
+) -> Node | None:
+    """Return one node after those ``before``, ``None`` where nothing stands in for it."""
     made = shape_of_input(node)
     edges = node.next_functions
     taken = [None if other is None else shape_of_input(other) for other, _ in edges]
@@ -122,11 +152,19 @@ def _node(node: Any, places: dict[int, int], storages: list[int]) -> Node | None
             saved[storages.index(key)] = None
         elif _holds_tensor(value):
             return None
+    ends = tuple([None if other is None else places[id(other)] for other, _ in edges])
+    last = ~(len(before) - 1)
     return Node(
-        edges=tuple([None if other is None else places[id(other)] for other, _ in edges]),
+        edges=ends,
         shapes=tuple([None if found is None else found[0] for found in taken]),
         saved=tuple(saved),
         made=made,
+        is_transpose=node.name() == "TBackward0" and ends[0] is not None and ends[0] >= 0,
+        transposed=(
+            (ends.index(last), before[-1].edges[0] or 0)
+            if before and before[-1].is_transpose and ends.count(last) == 1
+            else None
+        ),
     )
 
 
@@ -147,12 +185,11 @@ def backward_of(
     ``storages`` are the layer's and the gradient's, ``events`` are those of storages meanwhile.
     """
     new = [index for index, is_free in events if not is_free]
-    places = {index: place for place, index in reversed([*enumerate((*storages, *new))])}
-    steps = steps_at(ops, places)
+    steps = steps_of(ops, storages, new)
     if steps is None or len(new) != len(events):
         return None
     keys = [key for key, index in live.items() if index not in new]
-    made: list[Made | View] = []
+    made: list[Made | View | NewView] = []
     holders: dict[int, int] = {}
     for position, answer in enumerate(gradients):
         spec = None if answer is None else _made(answer, gradient, keys)
@@ -166,11 +203,14 @@ def backward_of(
     return Backward(steps=steps, gradients=tuple(made), holders=tuple([holders[i] for i in new]))
 
 
-def _made(answer: torch.Tensor, gradient: torch.Tensor, keys: list[int]) -> Made | View:
+def _made(answer: torch.Tensor, gradient: torch.Tensor, keys: list[int]) -> Made | View | NewView:
     """Return how to make a gradient again; ``None`` where that is not known."""
     own = storage_key(answer.untyped_storage())
     if own != storage_key(gradient.untyped_storage()):
-        return spec_of(answer, keys)
+        spec = spec_of(answer, keys)
+        if spec is None or not answer._is_view():
+            return spec
+        return NewView(shape=answer.shape, stride=answer.stride(), dtype=answer.dtype)
     if type(answer) is not torch.Tensor or answer.dtype is not gradient.dtype:
         return None
     if answer.is_conj() or answer.is_neg():

@@ -10,13 +10,15 @@ and what does not fit into a key, or is not a new tensor, is computed each time.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import is_
 from typing import Any, TypeAlias
 
 import torch
 
 from torchgauge.trace.operators.op_facts import OpFacts
-from torchgauge.trace.operators.repeated import Layer
+from torchgauge.trace.operators.repeated import Held, Layer
 from torchgauge.trace.shapes.rule import META, Args, Kwargs
+from torchgauge.trace.torch_internals.autograd import graph_task
 from torchgauge.trace.torch_internals.dispatch_state import (
     dispatch_keys,
     dispatch_keys_now,
@@ -43,6 +45,8 @@ class Remembered:
 
     def __init__(self) -> None:
         self._answers: dict[tuple[Any, ...], Any] = {}
+        self._task_keys: tuple[Any, ...] = (None,)
+        """A backward, and the dispatch keys of its nodes."""
 
     def answer(self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs) -> Any:
         """Return new tensors like those that ``func`` gave for the same call before."""
@@ -74,7 +78,7 @@ class Remembered:
         return tuple(key)
 
     def layer_key(
-        self, layer: Layer, args: Args, held: list[Any], storages: list[int]
+        self, layer: Layer, args: Args, held: Held, storages: list[int]
     ) -> tuple[Any, ...] | None:
         """Return all that decides what a layer of plain operators does, ``None`` as for ``key``.
 
@@ -84,18 +88,33 @@ class Remembered:
             layer.kind, layer.names, layer.functions, len(args), torch.is_grad_enabled(),
             *dispatch_keys_now(),
         ]  # fmt: skip
-        if not (_note(args, key, storages) and _note(held, key, storages)):
+        if not (_note(args, key, storages) and _note(held.tensors, key, storages)):
             return None
+        attributes, noted = held.attributes, layer.noted
+        if noted and all(map(is_, noted[0], attributes)):
+            return *key, *noted[1]
+        first = len(key)
+        if not _note(attributes, key, storages):
+            return None
+        if noted is None:  # a first call
+            layer.noted = ()
+        elif _are_fixed(attributes):
+            layer.noted = attributes, tuple(key[first:])
         return tuple(key)
 
     def gradient_key(self, gradient: torch.Tensor, storages: list[int]) -> tuple[Any, ...] | None:
         """Return all that decides what a node of plain operators makes of a gradient.
 
-        As for ``key``; gradients are off.
+        As for ``key``; gradients are off, and no mode is active besides the recorder. A backward
+        runs each node with the keys that it began with (``ThreadLocalStateGuard`` in
+        ``torch/csrc/autograd/engine.cpp``).
         """
-        if function_mode_count() or type(gradient) is not _TENSOR:
+        if type(gradient) is not _TENSOR:
             return None
-        key: list[Any] = [*dispatch_keys_now()]
+        task = graph_task()
+        if task != self._task_keys[0]:
+            self._task_keys = (task, *dispatch_keys_now())
+        key = [*self._task_keys]
         return tuple(key) if _note_tensor(gradient, key, storages) else None
 
     def known(self, key: tuple[Any, ...]) -> Any:
@@ -129,6 +148,14 @@ def _note(values: Iterable[Any], key: list[Any], storages: list[int]) -> bool:
         else:
             return False
     return True
+
+
+def _are_fixed(values: Iterable[Any]) -> bool:
+    """Return whether values are what they are as long as they are the same objects."""
+    return all(
+        type(value) in _PLAIN or (type(value) is tuple and all(type(v) in _PLAIN for v in value))
+        for value in values
+    )
 
 
 def _note_named(kwargs: Kwargs, key: list[Any], storages: list[int]) -> bool:

@@ -160,7 +160,7 @@ class Recorder(TrainedLayers, DispatchMode):
             if self._product is not None:
                 self._note_kept_number()
             if self._sums:
-                self.note_sums(args[1] if self._is_of_same_node(func) else None)
+                self._note_sums_before(func, args)
             if self._takes_plain and not kwargs:
                 output = self._run_plain(func, args)
                 if output is not NotImplemented:

@@ -25,6 +25,7 @@ from torchgauge.trace.shapes.rule import Args
 from torchgauge.trace.values.simulation import Simulation
 
 _SCALARS = (int, float, bool, str, type(None))
+_TRANSPOSED = facts_of(torch.ops.aten.t.default)
 
 
 class Operands:
@@ -111,6 +112,10 @@ class GradientSum(NamedTuple):
     call: int
     node: int
     """The number of the backward node that returned the gradient."""
+    leaf: int
+    """The storage of the leaf."""
+    source: TensorSpec | None = None
+    """What the node returned, where a ``t`` comes between: that runs after the node is done."""
 
 
 class Recording:
@@ -173,21 +178,37 @@ class Recording:
             self.storages.check_limit()
         return writes
 
-    def note_sums(self, last: torch.Tensor | None = None) -> None:
+    def note_sums(self, last: torch.Tensor | None = None, *, are_all: bool = True) -> None:
         """Note the sums of gradients that were left to be noted, and let go of what they added.
 
         The engine adds when a node is done and has let go of what it kept. All that a node returned
-        is let go of in order: with a ``last`` gradient, before that one.
+        is let go of in order: with a ``last`` gradient, before that one. Unless ``are_all`` wait
+        no longer, those of gradients that go through a ``t`` still do.
         """
         waiting, self._sums = self._sums, []
+        later = waiting[-1:] if waiting and waiting[-1].source is not None else []
+        if later:  # one at most: the node that returned it is noted before the next one runs
+            waiting.pop()
         gradients = list(map(self._note_sum, waiting))
         waiting.clear()
-        self.storages.let_go(gradients, before=last)
+        if gradients or not later:
+            self.storages.let_go(gradients, before=last)
+        if not are_all:
+            self._sums = later
+        elif later:
+            self.storages.let_go([self._note_sum(later.pop())])
 
     def _note_sum(self, added: GradientSum) -> torch.Tensor:
         """Note one sum; return what was added."""
-        facts, held, gradient, spec, call, _ = added
-        reads = (held, self.storages.index_of(gradient, call))
+        facts, held, gradient, spec, call, _, _, source = added
+        place = self.storages.index_of(gradient, call)
+        if source is not None:
+            self._ops.append(
+                (_TRANSPOSED, (source,), (), (spec,), call, Phase.BACKWARD, False, (place,),
+                 (place,), ())
+            )  # fmt: skip
+            self.storages.op += 1
+        reads = (held, place)
         self._ops.append(
             (facts, (spec, spec), (), (spec,), call, Phase.BACKWARD, False, reads, (held,), ())
         )
@@ -235,5 +256,21 @@ class Recording:
 
     def call_records(self) -> tuple[ModuleCall, ...]:
         """Return the module calls in order of entry."""
-        names = OpenCall.__slots__
-        return tuple(ModuleCall(**{n: getattr(call, n) for n in names}) for call in self.calls)
+        return tuple([
+            ModuleCall(
+                index=call.index,
+                path=call.path,
+                parent=call.parent,
+                inputs=call.inputs,
+                first_op=call.first_op,
+                first_event=call.first_event,
+                phase=call.phase,
+                outputs=call.outputs,
+                output_storages=call.output_storages,
+                completed=call.completed,
+                python_calls=call.python_calls,
+                end_op=call.end_op,
+                end_event=call.end_event,
+            )
+            for call in self.calls
+        ])  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -12,21 +12,27 @@ from torchgauge.facts.trace import Phase, TensorSpec
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.subclasses import ORDINARY
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
-from torchgauge.trace.operators.remembered import Made, again, spec_of
-from torchgauge.trace.operators.repeated import NEW, Layer, Step, steps_of
+from torchgauge.trace.operators.remembered import Made, again, made_as, spec_of
+from torchgauge.trace.operators.repeated import Layer, Step, steps_of
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM, SUM_IN_PLACE, is_last_reference, writes_over
 from torchgauge.trace.record.kept_numbers import saved_factor
 from torchgauge.trace.record.module_calls import ModuleCalls
 from torchgauge.trace.record.recording import OpenCall
 from torchgauge.trace.shapes.rule import META, Args, Kwargs
-from torchgauge.trace.torch_internals.autograd import current_autograd_node, node_sequence_nr
+from torchgauge.trace.torch_internals.autograd import (
+    current_autograd_node,
+    node_sequence_nr,
+    node_variable,
+)
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
 KnownLayer: TypeAlias = tuple[tuple[Step, ...], Made, tuple[int, ...]]
 """What a layer did, what it returned, and the places that this was made from."""
+NEW: Any = object()
+"""Stands for what was not looked up before."""
 Leaf: TypeAlias = tuple[int, int]
 """A backward, and the number of the storage of a leaf that it computes a gradient for."""
 
@@ -71,16 +77,16 @@ class ShortWays(ModuleCalls):
             return inner(*args)
         if self.phase is Phase.BACKWARD or self.threads.is_several or not is_alone():
             return inner(*args)
-        held, keys = layer.values(), list[int]()
+        held, keys = layer.held(), list[int]()
         key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
         storages: list[Any] = list(map(tracker.live.get, keys))
         if key is None or None in storages:
             return inner(*args)
-        if key not in self._layers:
+        known = self._layers.get(key, NEW)
+        if known is NEW:
             if around is Counting.OFF:  # a function in the place of PyTorch's would go unseen
                 return inner(*args)
             return self._run_new_layer(key, inner, args, call, keys, storages)
-        known = self._layers[key]
         if known is None:
             return inner(*args)
         if self._product is not None:
@@ -91,7 +97,7 @@ class ShortWays(ModuleCalls):
         ):
             return inner(*args)  # what comes out is known as well
         with without_dispatch():
-            output = again((None, spec))
+            output: torch.Tensor = made_as(spec)
         self._note_layer(known, output, call, storages)
         return output
 
@@ -112,12 +118,12 @@ class ShortWays(ModuleCalls):
         self._layers[key] = None
         events = [(index, is_free) for index, is_free, _ in tracker.events[call.first_event :]]
         if not call.python_calls:
-            steps = steps_of(self._ops[call.first_op :], storages, made)
+            steps = steps_of(self._ops[call.first_op :], storages, [made])
             with without_dispatch():
                 is_tensor = type(output) is torch.Tensor
                 spec = spec_of(output.detach() if is_tensor else output, keys)
             if events == [(made, False)] and steps and spec is not None:
-                maker = next(step for step in steps if NEW in step.writes)
+                maker = next(step for step in steps if step.made)
                 self._layers[key] = steps, spec, maker.reads
         call.python_calls = 0
         return output
@@ -126,15 +132,24 @@ class ShortWays(ModuleCalls):
         self, known: KnownLayer, output: torch.Tensor, call: OpenCall, storages: list[int]
     ) -> None:
         """Note the operators of a layer that was not run."""
-        tracker, phase = self.storages, self.phase
-        places: list[Any] = [*storages, None]  # the last is ``NEW``
-        for step in known[0]:
-            if NEW in step.writes and places[NEW] is None:
-                places[NEW] = tracker.index_of(output, call.index)
-            reads = tuple(map(places.__getitem__, step.reads))
-            writes = tuple(map(places.__getitem__, step.writes))
-            self._ops.append(
-                (step.facts, step.noted, (), step.specs, call.index, phase, False, reads, writes,
+        self._note_steps(known[0], [*storages], iter((output,)), call.index)
+
+    def _note_steps(
+        self, steps: Sequence[Step], places: list[int], made: Iterator[Any], call: int
+    ) -> None:
+        """Note operators that were not run.
+
+        ``places`` are the storages that are known to them; those of the tensors that are ``made``
+        come behind.
+        """
+        tracker, phase, ops = self.storages, self.phase, self._ops
+        for step in steps:
+            for _ in range(step.made):
+                places.append(tracker.index_of(next(made), call))
+            reads = step.read(places)
+            writes = reads if step.written is None else step.written(places)
+            ops.append(
+                (step.facts, step.noted, (), step.specs, call, phase, False, reads, writes,
                  step.layouts)
             )  # fmt: skip
             tracker.op += 1
@@ -242,10 +257,19 @@ class ShortWays(ModuleCalls):
         self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
         return output
 
-    def _is_of_same_node(self, func: Any) -> bool:
-        """Return whether the engine sums what the node returned whose other sums wait."""
+    def _note_sums_before(self, func: Any, args: Args) -> None:
+        """Note the sums that wait and come before an operator.
+
+        All do, unless the engine sums what the same node returned, or gives a leaf its gradient:
+        both come before a ``t`` that a gradient still goes through.
+        """
         node = current_autograd_node()
-        return func is SUM and node is not None and node_sequence_nr(node) == self._sums[0].node
+        if node is not None and func is SUM and node_sequence_nr(node) == self._sums[0].node:
+            self.note_sums(args[1], are_all=False)
+            return
+        leaf = None if node is None else node_variable(node)
+        is_other = leaf is not None and self._sums[-1].leaf not in self._storages_of(leaf)
+        self.note_sums(are_all=not is_other)
 
     def _note_plain(
         self,

@@ -190,11 +190,15 @@ class StorageTracker:
 
     def _add(self, storage: torch.UntypedStorage, key: int, op: int, call: int) -> int:
         nbytes = storage.nbytes()
-        index = self._note(nbytes, op, call)
+        index = len(self._facts)
+        self._facts.append((nbytes, op, call))
+        self.events.append((index, False, op))
         if nbytes >= _CODE_FROM and op >= 0:
             self._code[index] = code_line()
         self._live_bytes += nbytes
-        self._follow(storage, key, index)
+        self.live[key] = index
+        ref = self._refs[key] = _StorageRef(storage, self._freed)
+        ref.index, ref.key = index, key
         return index
 
     def _follow(self, storage: torch.UntypedStorage, key: int, index: int) -> None:

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from torchgauge.facts.trace import Phase
+from torchgauge.facts.trace import Phase, TensorSpec
 from torchgauge.trace.operators.nodes import (
-    Backward,
     Node,
     backward_of,
     nodes_in_order,
     nodes_of,
 )
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.operators.remembered import Made, made_as
-from torchgauge.trace.operators.repeated import Layer
+from torchgauge.trace.operators.remembered import Made, made_as, spec_of
+from torchgauge.trace.operators.repeated import Held, Layer
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM_IN_PLACE
 from torchgauge.trace.record.recording import GradientSum, OpenCall
-from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
+from torchgauge.trace.record.short_ways import NEW, KnownLayer, ShortWays
 from torchgauge.trace.shapes.rule import META, Args
 from torchgauge.trace.torch_internals.autograd import (
     current_autograd_node,
@@ -41,7 +41,6 @@ from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
 _TENSORS = (torch.Tensor, nn.Parameter)
-_UNKNOWN: Any = object()
 _ADDED = facts_of(SUM_IN_PLACE)
 
 
@@ -58,38 +57,13 @@ class _Trained:
 class _Call(NamedTuple):
     """One call of a layer that did not run."""
 
-    recorder: TrainedLayers
     trained: _Trained
     layer: Layer
     inner: Callable[..., Any]
-    held: list[Any]
+    held: tuple[list[int], list[Any]]
     """What decides about the layer, tensors by their identity: a graph does not keep them all."""
     call: OpenCall
     storages: list[int]
-
-
-class _Stand(NamedTuple):
-    """A stand-in for a backward node of a call."""
-
-    call: _Call
-    position: int
-    """Of the node among those of the layer."""
-
-    def made(self) -> torch.Tensor:
-        """Return what the operator of the node returned; the layer's output is noted."""
-        call, nodes = self.call, self.call.trained.nodes
-        if self.position < len(nodes) - 1:
-            shape, dtype = nodes[self.position].made
-            return torch.empty(shape, dtype=dtype, device=META)
-        output: torch.Tensor = made_as(call.trained.forward[1])
-        call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
-        return output
-
-    def backward(
-        self, saved: Sequence[torch.Tensor], gradient: torch.Tensor
-    ) -> Sequence[torch.Tensor | None]:
-        """Return a gradient per edge of the node."""
-        return self.call.recorder._run_node(self.call, self.position, saved, gradient)
 
 
 class TrainedLayers(ShortWays):
@@ -103,51 +77,115 @@ class TrainedLayers(ShortWays):
         """Whether one was."""
         self.gave_up = False
         """Whether what a stand-in had to do was more than it can."""
-        self._trained: dict[tuple[Any, ...], _Trained | None] = {}
+        self._trained: dict[int, _Trained | None] = {}
+        """By the identity of what is known of a layer."""
+        self._seen: dict[tuple[Any, ...], tuple[Made, bool] | None] = {}
+        """What comes out of layers, and whether gradients flow, in a run that notes no operator."""
 
     def _run_trained_layer(
         self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
     ) -> Any:
         """Run a layer with gradients, or note what it did in an equal call."""
         simulation = self.simulation
-        if simulation is None or not (self.may_stand_in and self._keep_ops):
+        if simulation is None or not self.may_stand_in:
             return inner(*args)
         if self.phase is not Phase.FORWARD or self.threads.is_several or not is_alone():
             return inner(*args)
         if saves_through_hooks() or self.composites is not None:
             return inner(*args)
-        held, keys = layer.values(), list[int]()
+        held, keys = layer.held(), list[int]()
         key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
         storages: list[Any] = list(map(self.storages.live.get, keys))
-        if key is None or held is None or None in storages or simulation.values.holds_any(keys):
+        if key is None or held is None or simulation.values.holds_any(keys):
             return inner(*args)
-        if key not in self._layers:
+        if not self._keep_ops:
+            return self._run_seen_layer(key, inner, args, call, held, keys)
+        if None in storages:
+            return inner(*args)
+        known = self._layers.get(key, NEW)
+        if known is NEW:
             if around is Counting.OFF:  # a function in the place of PyTorch's would go unseen
                 return inner(*args)
             return self._run_new_layer(key, inner, args, call, keys, storages)
-        known = self._layers[key]
-        trained = self._trained.get(key, _UNKNOWN)
-        tensors = [value for value in (*args, *held) if type(value) in _TENSORS]
-        if trained is _UNKNOWN:
-            is_plain = known is not None and len(set(keys)) == len(keys) == len(tensors)
-            trained = _examined(known, inner, args, tensors) if known and is_plain else None
-            self._trained[key] = trained
+        if known is None:
+            return inner(*args)
+        trained = self._trained.get(id(known), NEW)
+        tensors = [value for value in (*args, *held.tensors) if value is not None]
+        if trained is NEW:
+            is_plain = all([type(value) in _TENSORS for value in tensors])
+            is_plain = is_plain and len(set(keys)) == len(keys) == len(tensors)
+            trained = _examined(known, inner, args, tensors) if is_plain else None
+            self._trained[id(known)] = trained
         if trained is None:
             return inner(*args)
         if self._product is not None:
             self._note_kept_number()
         self.stood_in = True
-        one = _Call(self, trained, layer, inner, _identities(held), call, storages)
-        made: list[torch.Tensor] = []
+        return self._stand_in(
+            _Call(trained, layer, inner, _identities(held), call, storages), tensors
+        )
+
+    def _stand_in(self, one: _Call, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """Return what comes out of a layer that is noted, behind stand-ins for its nodes."""
+        trained, made = one.trained, list[torch.Tensor]()
+        last = len(trained.nodes) - 1
         with without_dispatch():
             for index, node in enumerate(trained.nodes):
                 edges = [
                     None if edge is None else tensors[edge] if edge >= 0 else made[~edge]
                     for edge in node.edges
                 ]
-                saved = [tensors[place] for place in node.saved]
-                made.append(stand_in(_Stand(one, index), saved, *edges))
+                if index == last:
+                    outputs = [made_as(trained.forward[1])]
+                    self._note_layer(trained.forward, outputs[0], one.call, one.storages)
+                elif node.is_transpose and edges[0] is not None:
+                    made.append(edges[0].t())  # takes less time than a stand-in
+                    continue
+                else:
+                    shape, dtype = node.made
+                    outputs = [torch.empty(shape, dtype=dtype, device=META)]
+                saved = tuple([tensors[place] for place in node.saved])
+                answers = partial(self._run_node, one, index)
+                made.append(stand_in(outputs, answers, saved, *edges))
         return made[-1]
+
+    def _run_seen_layer(
+        self,
+        key: tuple[Any, ...],
+        inner: Callable[..., Any],
+        args: Args,
+        call: OpenCall,
+        held: Held,
+        keys: list[int],
+    ) -> Any:
+        """Run a layer of which nothing is noted but what comes out, or make that."""
+        known = self._seen.get(key, NEW)
+        if known is None or any(type(value) not in _TENSORS for value in args):
+            return inner(*args)
+        if known is NEW:
+            self._seen[key] = None
+            self.python.start(Counting.ON)
+            is_counted = self.python.is_on
+            output = inner(*args)
+            self.python.pause()
+            if is_counted and not call.python_calls and type(output) is torch.Tensor:
+                with without_dispatch():
+                    spec = spec_of(output.detach(), keys)
+                self._seen[key] = None if spec is None else (spec, output.requires_grad)
+            call.python_calls = 0
+            return output
+        made, requires_grad = known
+        with without_dispatch():
+            output = made_as(made)
+            if requires_grad:
+                self.stood_in = True
+                output = stand_in([output], self._give_up, (), *args, *held.tensors)
+        return output
+
+    def _give_up(self, saved: Sequence[torch.Tensor], gradient: torch.Tensor) -> Sequence[Any]:
+        """End a run in which nobody was to ask for gradients."""
+        self.gave_up = True
+        raise RuntimeError("of a layer that did not run nobody knows the gradient")
 
     # ------------------------------------------------------------------ in the backward
 
@@ -173,21 +211,22 @@ class TrainedLayers(ShortWays):
         if self._product is not None:
             self._note_kept_number()
         keys: list[int] = []
+        is_usual = is_usual and is_alone()
         key = simulation.remembered.gradient_key(gradient, keys) if is_usual else None
         place = self.storages.live.get(keys[0]) if keys else None
-        if key is None or place is None or place in one.storages or not is_alone():
+        if key is None or place is None or place in one.storages:
             return self._run_real_node(one, index, saved, gradient), False
         if simulation.values.holds_any(keys):
             return self._run_real_node(one, index, saved, gradient), False
-        key = (graph_task(), *key)
-        if key not in node.known:
+        known = node.known.get(key, NEW)
+        if known is NEW:
             return self._run_new_node(key, one, index, saved, gradient, place), False
-        known = node.known[key]
         if known is None:
             return self._run_real_node(one, index, saved, gradient), False
         with without_dispatch():
             answers = known.answers(gradient)
-        self._note_node(known, answers, one.call.index, [*one.storages, place])
+        made = map(answers.__getitem__, known.holders)
+        self._note_steps(known.steps, [*one.storages, place], made, one.call.index)
         return answers, True
 
     def _run_new_node(
@@ -215,7 +254,7 @@ class TrainedLayers(ShortWays):
         self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
     ) -> list[torch.Tensor | None]:
         """Run the node that a stand-in stands for: of the layer's forward, made again unseen."""
-        node, held = one.trained.nodes[index], one.layer.values()
+        node, held = one.trained.nodes[index], one.layer.held()
         self.gave_up |= held is None or _identities(held) != one.held
         kept = dict(zip(node.saved, saved, strict=True))
         with without_dispatch(), torch.enable_grad():
@@ -230,28 +269,6 @@ class TrainedLayers(ShortWays):
                 answers[place] = answer.sum_to_size(shape)  # here, while the gradient is held
         return answers
 
-    def _note_node(
-        self,
-        known: Backward,
-        answers: Sequence[torch.Tensor | None],
-        call: int,
-        places: list[Any],
-    ) -> None:
-        """Note the operators of a node that was not run."""
-        tracker, holders = self.storages, iter(known.holders)
-        for step in known.steps:
-            for place in step.writes:
-                if place == len(places):
-                    made = answers[next(holders)]
-                    assert made is not None
-                    places.append(tracker.index_of(made, call))
-            self._ops.append(
-                (step.facts, step.noted, (), step.specs, call, Phase.BACKWARD, False,
-                 tuple(map(places.__getitem__, step.reads)),
-                 tuple(map(places.__getitem__, step.writes)), step.layouts)
-            )  # fmt: skip
-            tracker.op += 1
-
     def _without_sums(
         self, one: _Call, node: Node, answers: list[torch.Tensor | None], *, may_sum: bool
     ) -> list[torch.Tensor | None]:
@@ -259,29 +276,52 @@ class TrainedLayers(ShortWays):
 
         It has done so before with the gradient that it holds, to which nobody else refers.
         """
-        live, first = self.storages.live, len(one.trained.arguments)
+        first = len(one.trained.arguments)
         for position, edge in enumerate(node.edges):
             if edge is not None and edge < first:  # the engine sums in order
                 break
             gradient = None if edge is None else answers[position]
             if edge is None or gradient is None:
                 continue
-            leaf = (graph_task(), one.storages[edge])
-            held, number, spec = self._held.get(leaf, (0, -1, None))
-            if (
-                may_sum
-                and spec is self.specs.of_dense(gradient)
-                and gradient.is_contiguous()
-                and live.get(held) == number
-            ):
-                made_by = node_sequence_nr(current_autograd_node())
-                add = GradientSum(_ADDED, number, gradient, spec, one.call.index, made_by)
-                self._sums.append(add)
+            if self._waits_to_be_summed(one, edge, gradient, None, may_sum=may_sum):
                 answers[position] = None
-            else:
-                place = live.get(storage_key(gradient.untyped_storage()), -1)
-                self._leaves[place] = leaf
+        if node.transposed is not None and node.transposed[1] >= first:
+            position, edge = node.transposed
+            source = answers[position]
+            if source is not None:
+                with without_dispatch():
+                    gradient = source.t()
+                spec = self.specs.of_dense(source)
+                if self._waits_to_be_summed(one, edge, gradient, spec, may_sum=may_sum):
+                    answers[position] = None
         return answers
+
+    def _waits_to_be_summed(
+        self,
+        one: _Call,
+        edge: int,
+        gradient: torch.Tensor,
+        source: TensorSpec | None,
+        *,
+        may_sum: bool,
+    ) -> bool:
+        """Return whether the sum with a leaf's gradient is left to be noted, not made."""
+        live, place = self.storages.live, one.storages[edge]
+        leaf = (graph_task(), place)
+        held, number, spec = self._held.get(leaf, (0, -1, None))
+        if (
+            may_sum
+            and spec is self.specs.of_dense(gradient)
+            and gradient.is_contiguous()
+            and live.get(held) == number
+        ):
+            made_by = node_sequence_nr(current_autograd_node())
+            self._sums.append(
+                GradientSum(_ADDED, number, gradient, spec, one.call.index, made_by, place, source)
+            )
+            return True
+        self._leaves[live.get(storage_key(gradient.untyped_storage()), -1)] = leaf
+        return False
 
 
 def _examined(
@@ -313,5 +353,5 @@ def _arguments(
     ]
 
 
-def _identities(values: list[Any]) -> list[Any]:
-    return [id(value) if type(value) in _TENSORS else value for value in values]
+def _identities(held: Held) -> tuple[list[int], list[Any]]:
+    return list(map(id, held.tensors)), held.attributes

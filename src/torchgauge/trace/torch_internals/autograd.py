@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 
@@ -38,16 +38,10 @@ def is_python_node(node: Any) -> bool:
     return is_python and type(node) is not StandIn._backward_cls
 
 
-class Stand(Protocol):
-    """What a node in the place of another does."""
-
-    def made(self) -> torch.Tensor:
-        """Return what the operator of the node returned."""
-
-    def backward(
-        self, saved: Sequence[torch.Tensor], gradient: torch.Tensor
-    ) -> Sequence[torch.Tensor | None]:
-        """Return a gradient per tensor that the node comes from."""
+Answers: TypeAlias = (
+    "Callable[[Sequence[torch.Tensor], torch.Tensor], Sequence[torch.Tensor | None]]"
+)
+"""Returns a gradient per tensor that a node comes from, of what it kept and the gradient it got."""
 
 
 class StandIn(torch.autograd.Function):
@@ -55,23 +49,29 @@ class StandIn(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, stand: Stand, saved: Sequence[torch.Tensor], *tensors: torch.Tensor | None
+        ctx: Any,
+        made: list[torch.Tensor],
+        answers: Answers,
+        saved: tuple[torch.Tensor, ...],
+        *tensors: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return what ``stand`` makes; ``saved`` is kept for the backward."""
-        ctx.set_materialize_grads(False)
-        ctx.stand = stand
+        """Return the tensor in a list; ``saved`` is kept for the backward."""
+        ctx.materialize_grads = False
+        ctx.answers = answers
         if saved:
-            ctx.save_for_backward(*saved)
-        return stand.made()
+            ctx.to_save = saved
+        return made.pop()
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
         """Return the gradients of all arguments."""
         if gradient is None:
             return (None,) * len(ctx.needs_input_grad)
-        return (None, None, *ctx.stand.backward(ctx.saved_tensors, gradient))
+        return (None, None, None, *ctx.answers(ctx.saved_tensors, gradient))
 
 
+_node: Any = StandIn._backward_cls
+_node.apply = StandIn.backward  # PyTorch's own looks for it each time (2.6–2.13)
 stand_in: Callable[..., torch.Tensor] = super(torch.autograd.Function, StandIn).apply
 """``StandIn.apply`` without what it does about transforms of ``torch.func`` (2.6–2.13)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
@@ -83,13 +83,19 @@ def is_alone() -> bool:
     ``_len_torch_function_stack``, ``_functorch.peek_interpreter_stack``, ``_get_tracing_state``:
     2.6–2.13).
     """
-    internals: Any = torch._C
     return (
-        internals._len_torch_dispatch_stack() == 1
-        and internals._len_torch_function_stack() == 0
-        and internals._functorch.peek_interpreter_stack() is None
-        and internals._get_tracing_state() is None
+        _dispatch_count() == 1
+        and _function_count() == 0
+        and _transform() is None
+        and _tracing_state() is None
     )
+
+
+_internals: Any = torch._C
+_dispatch_count: Callable[[], int] = _internals._len_torch_dispatch_stack
+_function_count: Callable[[], int] = _internals._len_torch_function_stack
+_transform: Callable[[], Any] = _internals._functorch.peek_interpreter_stack
+_tracing_state: Callable[[], Any] = _internals._get_tracing_state
 
 
 def dispatch_modes() -> list[Any]:
@@ -109,8 +115,7 @@ def is_default_dispatch(kind: type) -> bool:
 
 def function_mode_count() -> int:
     """Return how many function modes are active (``_len_torch_function_stack``: 2.6–2.13)."""
-    count: int = torch._C._len_torch_function_stack()
-    return count
+    return _function_count()
 
 
 def without_dispatch() -> Any:
