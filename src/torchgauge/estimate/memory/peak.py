@@ -46,15 +46,14 @@ def _on_gpu(trace: Trace, gpu: Gpu) -> Iterator[PeakBlock]:
     result = replay(loop.events, gpu.settings, peaks_from=loop.starts[-1], record=True)
     allocated = result.allocated_after
     peak = max(range(loop.starts[-1], len(allocated)), key=allocated.__getitem__)
-    rounding = allocated[peak]
-    for index in loop.alive_after(peak):
-        storage, (_, _, nbytes) = loop.storages[index], loop.events[index]
-        rounding -= nbytes
+    alive = loop.alive(peak)
+    for storage, nbytes, origin in alive:
         if storage >= 0:
             record = trace.storages[storage]
             yield PeakBlock(role=record.role, nbytes=nbytes, storage=record)
         else:
-            _, module, op = where(trace, loop.origins[index])
+            _, module, op = where(trace, origin)
             yield PeakBlock(role=Role.WORKSPACE, nbytes=nbytes, module=module, op=op)
+    rounding = allocated[peak] - sum(nbytes for _, nbytes, _ in alive)
     if rounding:
         yield PeakBlock(role=Role.ROUNDING, nbytes=rounding)

@@ -14,13 +14,7 @@ from torchgauge.estimate.memory.device import Gpu, Weight, judge, loop_of, under
 from torchgauge.estimate.memory.intervals import spread_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
 from torchgauge.estimate.memory.loop import Loop
-from torchgauge.estimate.memory.roles import (
-    bytes_by_role,
-    largest_alive,
-    role_of,
-    saved_activations,
-    where,
-)
+from torchgauge.estimate.memory.roles import bytes_by_role, largest_alive, saved_activations, where
 from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
 from torchgauge.facts.trace import Phase, Role, Trace
 
@@ -176,11 +170,12 @@ def alive_at(
 
     The bytes sum to what is allocated, with the rounding.
     """
-    roles, taken = dict.fromkeys(Role, 0), loop.alive_after(event)
-    for index in taken:
-        roles[role_of(trace, loop.storages[index])] += loop.events[index][2]
+    alive = loop.alive(event)
+    roles = dict.fromkeys(Role, 0)
+    for storage, nbytes, _ in alive:
+        roles[trace.storages[storage].role if storage >= 0 else Role.WORKSPACE] += nbytes
     roles[Role.ROUNDING] = allocated - sum(roles.values())
-    return _present(roles), [loop.storages[i] for i in taken if loop.storages[i] >= 0]
+    return _present(roles), [storage for storage, *_ in alive if storage >= 0]
 
 
 def _timeline_of_loop(
