@@ -1,17 +1,19 @@
 """Programs that a training loop of convolutions is for an allocator, with cuDNN's benchmark on.
 
 The layers are drawn, the step is written down as autograd runs it, and what becomes of it is the
-product's own doing: which convolutions empty the cache, what kernels take, how steps follow.
+product's own doing: which convolutions empty the cache, and how steps follow. What a plan of cuDNN
+takes is two copies of its operands in the backward, whatever the product expects by now: what was
+recorded stays comparable.
 """
 
 from __future__ import annotations
 
 import random
 
-from torchgauge.estimate.memory.allocator import EMPTY_CACHE, AllocatorSettings
-from torchgauge.estimate.memory.device import Gpu, loop_of
-from torchgauge.estimate.memory.loop import Loop
-from torchgauge.estimate.memory.workspaces import Platform
+from torchgauge.estimate.memory.allocator import EMPTY_CACHE
+from torchgauge.estimate.memory.loop import Loop, repeat
+from torchgauge.estimate.memory.workspaces import Platform, Workspaces
+from torchgauge.estimate.memory.workspaces.cuda.benchmark import cache_clearings
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import (
     Execution,
@@ -124,7 +126,16 @@ def convolutions(seed: int) -> Trace:
 def loop(seed: int, *, benchmark: bool = True) -> Loop:
     """Return three steps of the drawn convolutions on a GPU with tensor cores."""
     platform = Platform(type="cuda", compute_capability=(8, 0), cudnn_benchmark=benchmark)
-    return loop_of(convolutions(seed), Gpu(platform=platform, settings=AllocatorSettings()))
+    plans = Workspaces(rules={"aten.convolution_backward.default": _two_copies}, platform=platform)
+    trace = convolutions(seed)
+    return repeat(trace, 3, plans, clearing=cache_clearings(trace, platform))
+
+
+def _two_copies(op: OpRecord, _: Platform) -> tuple[int, ...]:
+    grad, source = op.args[:2]
+    assert isinstance(grad, TensorSpec) and isinstance(source, TensorSpec)
+    is_depthwise = op.args[9] == source.shape[1]
+    return () if is_depthwise else (2 * (source.nbytes + grad.nbytes),)
 
 
 def program(seed: int) -> list[Step]:

@@ -6,6 +6,9 @@ What was run, with the evidence:
   figure (forward, sum, backward; without parameters, the input counted twice) is reproduced by a
   trace with these sizes: VGG-16 at batch 8 to 0.01 MiB. ("Last Numeric Value" is that peak in
   MiB; "GB after Backward" is the same number in GiB, times 1,000.)
+- *A size that changed*: timm gave ``mobilenetv3_large_150d`` weights for 256 pixels later. The
+  authors' figure is 0.77 of a trace's with them, which is (224 ÷ 256)². For the others that were
+  looked at it is 0.96–1.1 of a trace's, or more by the parameters.
 - *Loop*: "we used TIMM library models; we added some lines of code" (``Related_works/README.md``),
   which is timm's ``train.py``: it sets ``torch.backends.cudnn.benchmark``, keeps the next batch on
   the GPU (``PrefetchLoader``) and trains by SGD with Nesterov momentum 0.9 and weight decay 2e-5
@@ -38,6 +41,8 @@ GPU_BYTES = 42_474_471_424
 """What the driver of an A100 of 40 GB reports."""
 LARGEST_TENSORS_MIB, LARGEST_MEASURED_MIB = 33 * 1024, 39_000
 """Rows above died, or were about to: the README of the data says how that was found."""
+OLD_SIDES = {"mobilenetv3_large_150d": 224}
+"""Of images, where timm's default has changed since."""
 
 
 def cases(data: Path) -> Iterator[MemoryCase]:
@@ -63,7 +68,8 @@ def cases(data: Path) -> Iterator[MemoryCase]:
             measured=Measured.DEVICE,
             measured_bytes=int(measured * MIB),
             published={"fake tensor": int(tensors * MIB)},
-            implausible=measured < tensors,
+            # Parameters are not among these tensors: a live run takes at least as much.
+            implausible=measured < tensors + CONTEXT_MIB,
             cudnn_benchmark=True,
             prefetched_inputs=1,
             context_bytes=CONTEXT_MIB * MIB,
@@ -72,4 +78,4 @@ def cases(data: Path) -> Iterator[MemoryCase]:
 
 
 def _inputs(model: str, batch: int) -> tuple[TensorSpec, ...]:
-    return image(batch, timm_side(model))
+    return image(batch, OLD_SIDES.get(model) or timm_side(model))

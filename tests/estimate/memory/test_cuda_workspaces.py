@@ -173,6 +173,63 @@ def test_a_convolution_copies_what_lies_in_another_order(benchmark: bool) -> Non
     assert workspaces_for(gpu)(mixed) == (grad.nbytes, weight.nbytes)
 
 
+# ---------------------------------------------------------------- plans of cuDNN
+
+
+def plan_bytes(one: OpRecord, *, benchmark: bool, capability: tuple[int, int] = (8, 0)) -> int:
+    """Return the largest block of a convolution."""
+    platform = replace(GPU, cudnn_benchmark=benchmark, compute_capability=capability)
+    return max(workspaces_for(platform)(one), default=0)
+
+
+def copies(one: OpRecord, **conditions: Any) -> float:
+    """Return what a plan takes, in units of the input and the output together."""
+    output = one.outputs[0] if one.outputs else one.args[0]
+    return plan_bytes(one, **conditions) / (spec_of_input(one).nbytes + output.nbytes)
+
+
+def spec_of_input(one: OpRecord) -> TensorSpec:
+    source = one.args[0] if one.outputs else one.args[1]
+    assert isinstance(source, TensorSpec)
+    return source
+
+
+BOTH = (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("facts", "heuristics", "timed"),
+    [
+        ({"channels": 64, "wide": 64}, 1, 2),
+        ({"channels": 64, "wide": 64, "stride": 2}, 1, 2),
+        ({"channels": 3, "wide": 64}, 0, 0),  # 9 × 3 × 64 ÷ 67 = 26 products for an element
+        ({"channels": 3, "wide": 64, "kernel": 7}, 1, 2),  # 140
+        ({"channels": 256, "wide": 256, "kernel": 1}, 0, 0),  # 128
+        ({"channels": 512, "wide": 512, "kernel": 1}, 0, 1),  # 256
+        ({"channels": 64, "wide": 64, "groups": 64, "kernel": 7}, 0, 0),  # PyTorch's own kernel
+    ],
+)
+def test_a_plan_copies_where_there_is_much_to_compute(
+    facts: dict[str, Any], heuristics: int, timed: int
+) -> None:
+    backward = convolution(**facts, mask=BOTH)
+    assert copies(convolution(**facts), benchmark=False) == heuristics
+    assert copies(backward, benchmark=False) == heuristics
+    assert copies(convolution(**facts), benchmark=True) == 0
+    assert copies(backward, benchmark=True) == timed
+    assert copies(backward, benchmark=False, capability=(7, 5)) == 0
+
+
+def test_a_wide_depthwise_window_in_channels_last_widens_its_groups() -> None:
+    facts: dict[str, Any] = {"channels": 64, "wide": 64, "groups": 64, "kernel": 7, "layout": LAST}
+    backward = convolution(**facts, mask=BOTH)
+    for benchmark in (False, True):
+        assert copies(backward, benchmark=benchmark) == 4
+        assert copies(backward, benchmark=benchmark, capability=(8, 6)) < 1
+        assert copies(convolution(**facts, mask=(True, False, False)), benchmark=benchmark) < 1
+        assert copies(convolution(**facts | {"kernel": 5}, mask=BOTH), benchmark=benchmark) < 1
+
+
 # ---------------------------------------------------------------- convolutions that leave cuDNN
 
 

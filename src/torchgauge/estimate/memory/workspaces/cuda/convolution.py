@@ -9,12 +9,15 @@ copies tensors that lie otherwise: of the input, the output or its gradient (NVI
 layouts in memory" and "Tensor core usage" of the cuDNN documentation). A plan takes the room for
 these copies from its workspace (``run_conv_plan`` in PyTorch's
 ``aten/src/ATen/native/cudnn/Conv_v8.cpp``, 2.6–2.13, allocates it and frees it with the call).
-Convolutions of one pixel without stride are matrix products in either layout and need none;
-depthwise ones run PyTorch's own kernel. Where the input or the weight has its channels last, all
-operands are brought into that order first, and no plan copies them again.
+Copies take time, so cuDNN makes them where there is much to compute for each element; depthwise
+convolutions run PyTorch's own kernel. Where the input or the weight has its channels last, all
+operands are brought into that order first, and no plan copies them again, but for groups of one
+channel, which tensor cores need wider.
 
-How many copies was chosen among few candidates by public measurements, one number for a way to
-choose plans, none for a model or a GPU; ``docs/accuracy.md`` has the errors.
+cuDNN 9.10 was asked, with the properties of GPUs but without one (its device property descriptor),
+which plans its heuristics prefer on A100, RTX 3060, 3090 and 4060, and what they take. How many
+copies was chosen among few candidates by public measurements, one number for a way to choose
+plans, none for a model or a GPU; ``docs/accuracy.md`` has the errors.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ _WITHOUT_HALF_VOLUMES = (2, 9)
 """The release whose wheel has a cuDNN (9.10) that is left out for volumes of half precision."""
 _FIRST_WITH_TF32 = (8, 0)
 """Compute capability from which on float32 convolutions run on tensor cores by default."""
+_FAST_TF32 = ((8, 0), (9, 0))
+"""Compute capabilities where tensor cores compute TF32 several times as fast as others float32."""
 _COPIES = 1
 """Of input and output in each direction, where cuDNN's heuristics choose the plan.
 
@@ -48,11 +53,26 @@ develop against (RTX 3060 and 4060, PyTorch 2.6; arXiv 2510.21048) are missed by
 1.1 % and 5.0 % in the median."""
 _BENCHMARKED_COPIES = 2
 """Of input and output in the backward of the plan that ``cudnn.benchmark`` found fastest; none in
-the forward.
+the forward, and :data:`_COPIES` where the window is one pixel.
 
-With 0, 1, 2 and 3 copies a sample of 300 of GPUMemNet's figures of timm models (A100, arXiv
-2602.17817; without runs that died) is missed by 2.6 %, 1.8 %, 1.5 % and 2.8 % in the median, and
-by 13.3 %, 10.1 %, 8.2 % and 12.5 % at the 90th percentile."""
+Chosen by GPUMemNet's figures of timm models (A100, arXiv 2602.17817): of 0, 1, 2 and 3 copies, two
+miss them least. With the families in two halves, 1.5 suit one of them and 2 the other."""
+_WORTH_COPIES = 30
+"""Products for each element of input and output from which on a plan copies them.
+
+cuDNN's heuristics stay off tensor cores for images of three channels and few filters. From 20 to
+30 the errors on GPUMemNet's figures hardly change."""
+_WORTH_COPIES_OF_PIXELS = 150
+"""The same of convolutions of one pixel without stride: matrix products in either layout.
+
+From 120 to 250 the errors on GPUMemNet's figures hardly change. Where the heuristics choose, none:
+on the consumer's GPUs that cuDNN was asked for, it prefers plans that take nothing."""
+_WIDENED_GROUPS = 4
+"""Channels to which a group of one is widened, in 16 bytes of TF32: input and gradient with it.
+
+cuDNN 9.10 answers so for windows of more than 5 × 5 pixels; smaller ones have kernels of their
+own."""
+_OWN_WINDOW = 5
 
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -62,11 +82,10 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """
     if not op.outputs:
         return ()
-    source, output = tensor(op, 0), op.outputs[0]
+    output = op.outputs[0]
     columns, plan = columns_bytes(op, 0, output, platform), 0
-    copies = 0 if platform.cudnn_benchmark else _COPIES
-    if copies and not columns and _needs_copies(op, 0, op.args[3], op.args[8], platform):
-        plan = copies * (source.nbytes + output.nbytes)
+    if not columns and not platform.cudnn_benchmark:
+        plan = _copies_bytes(op, 0, output, platform)
     return *_reordered(op, 0, 1), columns, plan
 
 
@@ -75,12 +94,12 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Returns what is known and, last, what is expected of a plan.
     """
-    grad, source, weight = (tensor(op, position) for position in range(3))
-    columns, plan, copies = columns_bytes(op, 1, grad, platform), 0, _COPIES
-    if platform.cudnn_benchmark:
-        copies = _BENCHMARKED_COPIES if max(weight.shape[2:], default=1) > 1 else 0
-    if copies and not columns and _needs_copies(op, 1, op.args[4], op.args[9], platform):
-        plan = copies * (source.nbytes + grad.nbytes)
+    grad, mask = tensor(op, 0), op.args[10]
+    assert isinstance(mask, tuple)
+    columns, plan = columns_bytes(op, 1, grad, platform), 0
+    if not columns:
+        widened = _widened_bytes(op, platform) if mask[1] else 0
+        plan = max(_copies_bytes(op, 1, grad, platform), widened)
     return *_reordered(op, 0, 1, 2), columns, plan
 
 
@@ -139,19 +158,35 @@ def _reordered(op: OpRecord, *positions: int) -> tuple[int, ...]:
     return tuple(copy_bytes(op, position, wanted) for position in positions)
 
 
-def _needs_copies(
-    op: OpRecord, first: int, stride: object, groups: object, platform: Platform
-) -> bool:
-    """Return whether a plan for images or volumes copies them with the channels last."""
+def _copies_bytes(op: OpRecord, first: int, output: TensorSpec, platform: Platform) -> int:
+    """Return the bytes of the copies that a plan makes of images or volumes."""
     source, weight = tensor(op, first), tensor(op, first + 1)
+    stride, transposed, groups = (op.args[first + offset] for offset in (3, 6, 8))
     tensor_cores = source.dtype in HALF or platform.compute_capability >= _FIRST_WITH_TF32
-    if len(source.shape) < 4 or platform.channels_last or _is_last(op, first) or not tensor_cores:
-        return False
-    is_depthwise = runs_own_kernel(source, weight, groups, False)
+    is_last = platform.channels_last or _is_last(op, first)
+    if len(source.shape) < 4 or is_last or not tensor_cores:
+        return 0
     is_pixel = max(weight.shape[2:]) == 1 and (
         isinstance(stride, Sequence) and all(step == 1 for step in stride)
     )
-    return not is_depthwise and not is_pixel
+    if runs_own_kernel(source, weight, groups, False) or is_pixel > platform.cudnn_benchmark:
+        return 0
+    products = (source if transposed else output).numel * prod(weight.shape[1:])
+    enough = _WORTH_COPIES_OF_PIXELS if is_pixel else _WORTH_COPIES
+    if products <= enough * (source.numel + output.numel):
+        return 0
+    copies = _COPIES if is_pixel or not platform.cudnn_benchmark else _BENCHMARKED_COPIES
+    return copies * (source.nbytes + output.nbytes)
+
+
+def _widened_bytes(op: OpRecord, platform: Platform) -> int:
+    """Return what the weight's gradient of a wide depthwise window takes with the channels last."""
+    grad, source, weight = (tensor(op, position) for position in range(3))
+    is_depthwise = op.args[9] == source.shape[1] != 1 and max(weight.shape[2:]) > _OWN_WINDOW
+    if not is_depthwise or not _is_last(op, 1) or source.dtype != "float32":
+        return 0
+    fast = platform.compute_capability in _FAST_TF32
+    return _WIDENED_GROUPS * (source.nbytes + grad.nbytes) if fast else 0
 
 
 RULES: Rules = {
