@@ -43,15 +43,15 @@ class Loop:
         self.origins.append(op)
         self.storages.append(storage)
 
-    def alive_after(self, event: int) -> list[int]:
-        """Return the events that took the blocks that are alive after an event, in order."""
-        taken: dict[int, int] = {}
-        for index, (is_free, key, _) in enumerate(self.events[: event + 1]):
+    def alive(self, event: int) -> list[tuple[int, int, int]]:
+        """Return storage, bytes and op of the blocks that are alive after an event."""
+        blocks: dict[int, tuple[int, int, int]] = {}
+        for index, (is_free, key, nbytes) in enumerate(self.events[: event + 1]):
             if is_free:
-                taken.pop(key, None)
+                blocks.pop(key, None)
             else:
-                taken[key] = index
-        return list(taken.values())
+                blocks[key] = self.storages[index], nbytes, self.origins[index]
+        return list(blocks.values())
 
 
 def repeat(

@@ -14,13 +14,7 @@ from torchgauge.estimate.memory.device import Gpu, Weight, judge, loop_of, under
 from torchgauge.estimate.memory.intervals import spread_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
 from torchgauge.estimate.memory.loop import Loop
-from torchgauge.estimate.memory.roles import (
-    bytes_by_role,
-    largest_alive,
-    role_of,
-    saved_activations,
-    where,
-)
+from torchgauge.estimate.memory.roles import bytes_by_role, largest_alive, saved_activations, where
 from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
 from torchgauge.facts.trace import Phase, Role, Trace
 
@@ -38,6 +32,9 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
     alive = alive_after(trace, peak)
     at_peak = bytes_by_role(alive)
     at_peak[Role.WORKSPACE] += live.workspaces.get(peak, 0)
+    start, *later = moments(trace, live, first)
+    before = live.after[start] if start >= 0 else live.before
+    changes = ((trace.events[index].op, live.highest(index)) for index in later)
     return MemoryEstimate(
         input_bytes=sums[Role.INPUT],
         parameter_bytes=sums[Role.PARAMETER],
@@ -51,16 +48,23 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
         peak_module=module,
         peak_op=op_name,
         at_peak=_present(at_peak),
-        timeline=_timeline(trace, live, first),
+        timeline=_timeline(trace, before, changes),
         alive_at_peak=largest_alive(trace, [storage.index for storage in alive]),
     )
 
 
-def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:
-    """Return the live bytes before the step and after each op that changed them."""
-    start, *later = moments(trace, live, first)
-    before = live.after[start] if start >= 0 else live.before
-    return _points(trace, before, ((trace.events[i].op, live.highest(i)) for i in later))
+def _timeline(
+    trace: Trace, before: int, changes: Iterable[tuple[int, int]]
+) -> tuple[TimelinePoint, ...]:
+    """Return the live bytes before the step and after each op that changed them.
+
+    An op that failed belongs to the phase before.
+    """
+    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
+    for op, nbytes in changes:
+        phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
+        points.append(TimelinePoint(op=op, phase=phase, live_bytes=nbytes))
+    return tuple(points)
 
 
 def moments(trace: Trace, live: LiveBytes, first: int) -> Iterator[int]:
@@ -74,17 +78,6 @@ def moments(trace: Trace, live: LiveBytes, first: int) -> Iterator[int]:
         if live.highest(index) != high:
             high = live.highest(index)
             yield index
-
-
-def _points(
-    trace: Trace, before: int, later: Iterable[tuple[int, int]]
-) -> tuple[TimelinePoint, ...]:
-    """Return the points of operators and bytes; an op that failed belongs to the phase before."""
-    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
-    for op, nbytes in later:
-        phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
-        points.append(TimelinePoint(op=op, phase=phase, live_bytes=nbytes))
-    return tuple(points)
 
 
 def _present(roles: dict[Role, int]) -> dict[Role, int]:
@@ -142,6 +135,9 @@ def estimate_on_gpu(
     loop, spread, reserved = peak.loop, peak.spread, peak.reserved_bytes
     at_peak, alive = alive_at(trace, loop, peak.event, peak.allocated_bytes)
     minimum = smallest_cap(loop.events, gpu.settings)
+    after = peak.free_run.allocated_after
+    start, *later = moments_of_loop(loop, peak.free_run)
+    changes = ((loop.origins[index], after[index]) for index in later)
     phase, module, op = where(trace, loop.origins[peak.event])
     return replace(
         tensors,
@@ -150,7 +146,7 @@ def estimate_on_gpu(
         peak_module=module,
         peak_op=op,
         at_peak=at_peak,
-        timeline=_timeline_of_loop(trace, loop, peak.free_run),
+        timeline=_timeline(trace, after[start] if start >= 0 else 0, changes),
         alive_at_peak=largest_alive(trace, alive),
         peak_reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
@@ -176,21 +172,12 @@ def alive_at(
 
     The bytes sum to what is allocated, with the rounding.
     """
-    roles, taken = dict.fromkeys(Role, 0), loop.alive_after(event)
-    for index in taken:
-        roles[role_of(trace, loop.storages[index])] += loop.events[index][2]
+    alive = loop.alive(event)
+    roles = dict.fromkeys(Role, 0)
+    for storage, nbytes, _ in alive:
+        roles[trace.storages[storage].role if storage >= 0 else Role.WORKSPACE] += nbytes
     roles[Role.ROUNDING] = allocated - sum(roles.values())
-    return _present(roles), [loop.storages[i] for i in taken if loop.storages[i] >= 0]
-
-
-def _timeline_of_loop(
-    trace: Trace, loop: Loop, result: AllocatorResult
-) -> tuple[TimelinePoint, ...]:
-    """Return the most bytes allocated during each op of the last step that changed them."""
-    after = result.allocated_after
-    start, *later = moments_of_loop(loop, result)
-    before = after[start] if start >= 0 else 0
-    return _points(trace, before, ((loop.origins[i], after[i]) for i in later))
+    return _present(roles), [storage for storage, *_ in alive if storage >= 0]
 
 
 def moments_of_loop(loop: Loop, result: AllocatorResult) -> list[int]:

@@ -22,11 +22,6 @@ def bytes_by_role(storages: Iterable[StorageRecord]) -> dict[Role, int]:
     return sums
 
 
-def role_of(trace: Trace, storage: int) -> Role:
-    """Return what a block is for, given the number of its storage or -1 for none."""
-    return trace.storages[storage].role if storage >= 0 else Role.WORKSPACE
-
-
 def saved_activations(trace: Trace) -> tuple[StorageRecord, ...]:
     """Return what is alive when the backward starts, of the micro-batch that saves most."""
     storages = (s for s in trace.storages if not s.is_host)

@@ -10,7 +10,6 @@ from torchgauge.estimate.memory.allocator import replay
 from torchgauge.estimate.memory.device import Gpu, loop_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, first_event, steady_state
 from torchgauge.estimate.memory.pipeline import moments, moments_of_loop
-from torchgauge.estimate.memory.roles import role_of
 from torchgauge.estimate.step.texts import Texts
 from torchgauge.facts.memory import TimelinePoint
 from torchgauge.facts.pictures.step import RoleBytes
@@ -54,7 +53,9 @@ def roles_on_gpu(trace: Trace, gpu: Gpu) -> list[Roles]:
     for begin, end in _stretches(moments_of_loop(loop, result)):
         for index in range(begin, end):
             is_free, _, nbytes = loop.events[index]
-            sums[role_of(trace, loop.storages[index])] += -nbytes if is_free else nbytes
+            storage = loop.storages[index]
+            role = trace.storages[storage].role if storage >= 0 else Role.WORKSPACE
+            sums[role] += -nbytes if is_free else nbytes
         allocated = result.allocated_after[end - 1] if end else 0
         found.append(sums + Counter({Role.ROUNDING: allocated - sums.total()}))
     return found
