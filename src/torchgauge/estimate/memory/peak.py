@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torchgauge.estimate.memory.allocator import replay
-from torchgauge.estimate.memory.device import Gpu, loop_of
+from torchgauge.estimate.memory.device import Gpu
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event
+from torchgauge.estimate.memory.pipeline import peak_on_gpu
 from torchgauge.estimate.memory.roles import where
 from torchgauge.facts.trace import Role, StorageRecord, Trace
 
@@ -42,11 +42,8 @@ def _on_cpu(trace: Trace, live: LiveBytes) -> Iterator[PeakBlock]:
 
 
 def _on_gpu(trace: Trace, gpu: Gpu) -> Iterator[PeakBlock]:
-    loop = loop_of(trace, gpu)
-    result = replay(loop.events, gpu.settings, peaks_from=loop.starts[-1], record=True)
-    allocated = result.allocated_after
-    peak = max(range(loop.starts[-1], len(allocated)), key=allocated.__getitem__)
-    alive = loop.alive(peak)
+    peak = peak_on_gpu(trace, gpu)
+    alive = peak.loop.alive(peak.event)
     for storage, nbytes, origin in alive:
         if storage >= 0:
             record = trace.storages[storage]
@@ -54,6 +51,6 @@ def _on_gpu(trace: Trace, gpu: Gpu) -> Iterator[PeakBlock]:
         else:
             _, module, op = where(trace, origin)
             yield PeakBlock(role=Role.WORKSPACE, nbytes=nbytes, module=module, op=op)
-    rounding = allocated[peak] - sum(nbytes for _, nbytes, _ in alive)
+    rounding = peak.allocated_bytes - sum(nbytes for _, nbytes, _ in alive)
     if rounding:
         yield PeakBlock(role=Role.ROUNDING, nbytes=rounding)

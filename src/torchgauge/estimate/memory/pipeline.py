@@ -6,7 +6,7 @@ what ``max_memory_reserved`` reports for all of them. The device shows the CUDA 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
@@ -33,6 +33,9 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
     alive = alive_after(trace, peak)
     at_peak = bytes_by_role(alive)
     at_peak[Role.WORKSPACE] += live.workspaces.get(peak, 0)
+    start, *later = moments(trace, live, first)
+    before = live.after[start] if start >= 0 else live.before
+    changes = ((trace.events[index].op, live.highest(index)) for index in later)
     return MemoryEstimate(
         input_bytes=sums[Role.INPUT],
         parameter_bytes=sums[Role.PARAMETER],
@@ -46,18 +49,22 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
         peak_module=module,
         peak_op=op_name,
         at_peak=_present(at_peak),
-        timeline=_timeline(trace, live, first),
+        timeline=_timeline(trace, before, changes),
         alive_at_peak=largest_alive(trace, [storage.index for storage in alive]),
     )
 
 
-def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:
-    """Return the live bytes before the step and after each op that changed them."""
-    start, *later = moments(trace, live, first)
-    before = live.after[start] if start >= 0 else live.before
+def _timeline(
+    trace: Trace, before: int, changes: Iterable[tuple[int, int]]
+) -> tuple[TimelinePoint, ...]:
+    """Return the live bytes before the step and after each op that changed them.
+
+    An op that failed belongs to the phase before.
+    """
     points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
-    for index in later:
-        points.append(_point(trace, trace.events[index].op, live.highest(index), points[-1]))
+    for op, nbytes in changes:
+        phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
+        points.append(TimelinePoint(op=op, phase=phase, live_bytes=nbytes))
     return tuple(points)
 
 
@@ -72,12 +79,6 @@ def moments(trace: Trace, live: LiveBytes, first: int) -> Iterator[int]:
         if live.highest(index) != high:
             high = live.highest(index)
             yield index
-
-
-def _point(trace: Trace, op: int, nbytes: int, before: TimelinePoint) -> TimelinePoint:
-    """Return a point; an op that failed belongs to the phase before."""
-    phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else before.phase
-    return TimelinePoint(op=op, phase=phase, live_bytes=nbytes)
 
 
 def _present(roles: dict[Role, int]) -> dict[Role, int]:
@@ -140,6 +141,9 @@ def estimate_on_gpu(
     loop, spread, reserved = peak.loop, peak.spread, peak.reserved_bytes
     at_peak, alive = alive_at(trace, loop, peak.event, peak.allocated_bytes)
     minimum = smallest_cap(loop.events, gpu.settings)
+    after = peak.free_run.allocated_after
+    start, *later = moments_of_loop(loop, peak.free_run)
+    changes = ((loop.origins[index], after[index]) for index in later)
     phase, module, op = where(trace, loop.origins[peak.event])
     return replace(
         tensors,
@@ -148,7 +152,7 @@ def estimate_on_gpu(
         peak_module=module,
         peak_op=op,
         at_peak=at_peak,
-        timeline=_timeline_of_loop(trace, loop, peak.free_run),
+        timeline=_timeline(trace, after[start] if start >= 0 else 0, changes),
         alive_at_peak=largest_alive(trace, alive),
         peak_reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
@@ -180,19 +184,6 @@ def alive_at(
         roles[trace.storages[storage].role if storage >= 0 else Role.WORKSPACE] += nbytes
     roles[Role.ROUNDING] = allocated - sum(roles.values())
     return _present(roles), [storage for storage, *_ in alive if storage >= 0]
-
-
-def _timeline_of_loop(
-    trace: Trace, loop: Loop, result: AllocatorResult
-) -> tuple[TimelinePoint, ...]:
-    """Return the most bytes allocated during each op of the last step that changed them."""
-    after = result.allocated_after
-    start, *later = moments_of_loop(loop, result)
-    before = after[start] if start >= 0 else 0
-    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
-    for index in later:
-        points.append(_point(trace, loop.origins[index], after[index], points[-1]))
-    return tuple(points)
 
 
 def moments_of_loop(loop: Loop, result: AllocatorResult) -> list[int]:
