@@ -81,6 +81,8 @@ class MemoryCase:
     """It is less than tensors that are alive together take: the run died of something else."""
     cudnn_benchmark: bool = False
     """``torch.backends.cudnn.benchmark``: convolutions try kernels with large workspaces."""
+    has_early_cudnn: bool = False
+    """PyTorch before version 2, which asks cuDNN for algorithms by name."""
     prefetched_inputs: int = 0
     """Batches on the GPU besides the one that is being computed with."""
     context_bytes: int | None = None

@@ -20,6 +20,7 @@ def platform_of(case: MemoryCase) -> Platform:
         compute_capability=capability,
         torch_release=case.scenario.torch_release or INSTALLED,
         cudnn_benchmark=case.cudnn_benchmark,
+        has_early_cudnn=case.has_early_cudnn,
         channels_last=case.scenario.channels_last,
     )
 

@@ -230,6 +230,22 @@ def test_a_wide_depthwise_window_in_channels_last_widens_its_groups() -> None:
         assert copies(convolution(**facts | {"kernel": 5}, mask=BOTH), benchmark=benchmark) < 1
 
 
+def early(one: OpRecord) -> int:
+    """Return what a convolution takes on a T4 under PyTorch 1."""
+    platform = Platform(type="cuda", compute_capability=(7, 5), has_early_cudnn=True)
+    return max(workspaces_for(platform)(one), default=0)
+
+
+def test_early_cudnn_transforms_tiles_by_winograd_before_ampere() -> None:
+    facts: dict[str, Any] = {"channels": 64, "wide": 64}
+    tiles = 2 * 8 * 8  # of 4 × 4 pixels in two images of 32 × 32
+    wanted = 36 * 4 * (tiles * (64 + 64) + 64 * 64)
+    assert early(convolution(**facts)) == early(convolution(**facts, mask=BOTH)) == wanted
+    assert early(convolution(**facts, side=224, batch=38)) == 0  # more than 2 GiB
+    for other in ({"stride": 2}, {"kernel": 5}, {"groups": 2}, {"channels": 3}):
+        assert early(convolution(**facts | other)) == 0
+
+
 # ---------------------------------------------------------------- convolutions that leave cuDNN
 
 

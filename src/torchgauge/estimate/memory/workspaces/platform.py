@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from torchgauge.facts.trace import OpRecord
@@ -32,6 +32,8 @@ class Platform:
     """``torch.backends.cudnn.benchmark``: convolutions run the plan that was fastest."""
     channels_last: bool = False
     """Whether images lie with their channels last, as tensor cores want them."""
+    has_early_cudnn: bool = field(default=False, repr=False)  # no trace depends on it
+    """Whether PyTorch asks cuDNN for algorithms by name, as before version 2."""
     has_early_onednn: bool = False
     """Whether oneDNN's LSTM asks for scratch memory as up to version 3.7."""
     threads: int = 1

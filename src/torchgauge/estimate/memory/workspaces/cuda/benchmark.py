@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 from torchgauge.estimate.memory.workspaces.cuda.convolution import columns_bytes, runs_own_kernel
 from torchgauge.estimate.memory.workspaces.operands import layout, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform
-from torchgauge.facts.trace import Layout, OpRecord, Phase, TensorSpec, Trace
+from torchgauge.facts.trace import Layout, OpRecord, Phase, Trace
 
 _FORWARD, _INPUT_GRADIENT, _WEIGHT_GRADIENT = range(3)
 """Operations of cuDNN. A transposed convolution runs the gradient's as its forward."""
@@ -37,30 +37,24 @@ def cache_clearings(trace: Trace, platform: Platform) -> frozenset[int]:
 
 def _keys(op: OpRecord, platform: Platform) -> Iterator[tuple[Hashable, ...]]:
     """Yield what PyTorch knows a plan by (``CacheKey``): one for each operation of cuDNN."""
-    if op.name == "aten.convolution.default":
-        (source, weight), first, settings = (tensor(op, 0), tensor(op, 1)), 0, op.args[3:]
-        asked = [_FORWARD]
+    if op.name == "aten.convolution.default" and op.outputs:
+        first, output, asked = 0, op.outputs[0], [_FORWARD]
     elif op.name == "aten.convolution_backward.default":
-        (source, weight), first, settings = (tensor(op, 1), tensor(op, 2)), 1, op.args[4:]
-        mask = op.args[10]
+        first, output, mask = 1, tensor(op, 0), op.args[10]
         assert isinstance(mask, tuple)
         asked = [what for what in (_INPUT_GRADIENT, _WEIGHT_GRADIENT) if mask[what - 1]]
     else:
         return
+    source, weight, settings = tensor(op, first), tensor(op, first + 1), op.args[first + 3 :]
     transposed, groups = settings[3], settings[5]
     layouts = layout(op, first) | layout(op, first + 1)
     is_last = Layout.SUGGESTS_CHANNELS_LAST in layouts
     if runs_own_kernel(source, weight, groups, is_last) or not source.numel:
         return
-    if columns_bytes(op, first, _other_side(op), platform):
+    if columns_bytes(op, first, output, platform):
         return
     if transposed:
-        source = _other_side(op)
+        source = output
         asked = [(_INPUT_GRADIENT, _FORWARD, _WEIGHT_GRADIENT)[what] for what in asked]
     for what in asked:
         yield what, source.shape, weight.shape, source.dtype, is_last, *settings[:3], groups
-
-
-def _other_side(op: OpRecord) -> TensorSpec:
-    """Return the output of a convolution, or its gradient."""
-    return op.outputs[0] if op.name == "aten.convolution.default" else tensor(op, 0)

@@ -9,13 +9,12 @@ copies tensors that lie otherwise: of the input, the output or its gradient (NVI
 layouts in memory" and "Tensor core usage" of the cuDNN documentation). A plan takes the room for
 these copies from its workspace (``run_conv_plan`` in PyTorch's
 ``aten/src/ATen/native/cudnn/Conv_v8.cpp``, 2.6–2.13, allocates it and frees it with the call).
-Copies take time, so cuDNN makes them where there is much to compute for each element; depthwise
-convolutions run PyTorch's own kernel. Where the input or the weight has its channels last, all
-operands are brought into that order first, and no plan copies them again, but for groups of one
-channel, which tensor cores need wider.
+Depthwise convolutions run PyTorch's own kernel. Where the input or the weight has its channels
+last, all operands are brought into that order first, and no plan copies them again, but for
+groups of one channel, which tensor cores need wider.
 
-cuDNN 9.10 was asked, with the properties of GPUs but without one (its device property descriptor),
-which plans its heuristics prefer on A100, RTX 3060, 3090 and 4060, and what they take. How many
+cuDNN 9.10 was asked, with a GPU's properties but without one (its device property descriptor),
+which plans its heuristics prefer on A100, RTX 3060, 3090 and 4060, and what these take. How many
 copies was chosen among few candidates by public measurements, one number for a way to choose
 plans, none for a model or a GPU; ``docs/accuracy.md`` has the errors.
 """
@@ -60,19 +59,15 @@ miss them least. With the families in two halves, 1.5 suit one of them and 2 the
 _WORTH_COPIES = 30
 """Products for each element of input and output from which on a plan copies them.
 
-cuDNN's heuristics stay off tensor cores for images of three channels and few filters. From 20 to
-30 the errors on GPUMemNet's figures hardly change."""
+Fewer have images of three channels under windows of 3 × 3, where cuDNN's heuristics stay off
+tensor cores. From 20 to 30 the errors on GPUMemNet's figures hardly change."""
 _WORTH_COPIES_OF_PIXELS = 150
 """The same of convolutions of one pixel without stride: matrix products in either layout.
 
 From 120 to 250 the errors on GPUMemNet's figures hardly change. Where the heuristics choose, none:
 on the consumer's GPUs that cuDNN was asked for, it prefers plans that take nothing."""
-_WIDENED_GROUPS = 4
-"""Channels to which a group of one is widened, in 16 bytes of TF32: input and gradient with it.
-
-cuDNN 9.10 answers so for windows of more than 5 × 5 pixels; smaller ones have kernels of their
-own."""
-_OWN_WINDOW = 5
+_WIDENED_CHANNELS, _OWN_WINDOW = 4, 5
+"""Of a group of one channel, 16 bytes of TF32; the widest window with kernels of its own."""
 
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -164,7 +159,7 @@ def _copies_bytes(op: OpRecord, first: int, output: TensorSpec, platform: Platfo
     stride, transposed, groups = (op.args[first + offset] for offset in (3, 6, 8))
     tensor_cores = source.dtype in HALF or platform.compute_capability >= _FIRST_WITH_TF32
     is_last = platform.channels_last or _is_last(op, first)
-    if len(source.shape) < 4 or is_last or not tensor_cores:
+    if len(source.shape) < 4 or is_last or not (tensor_cores or platform.has_early_cudnn):
         return 0
     is_pixel = max(weight.shape[2:]) == 1 and (
         isinstance(stride, Sequence) and all(step == 1 for step in stride)
@@ -175,8 +170,26 @@ def _copies_bytes(op: OpRecord, first: int, output: TensorSpec, platform: Platfo
     enough = _WORTH_COPIES_OF_PIXELS if is_pixel else _WORTH_COPIES
     if products <= enough * (source.numel + output.numel):
         return 0
+    if not tensor_cores:
+        return _winograd_bytes(source, weight, stride)
     copies = _COPIES if is_pixel or not platform.cudnn_benchmark else _BENCHMARKED_COPIES
     return copies * (source.nbytes + output.nbytes)
+
+
+def _winograd_bytes(source: TensorSpec, weight: TensorSpec, stride: object) -> int:
+    """Return what ``WINOGRAD_NONFUSED`` takes for images: tiles of 6 × 6 for 4 × 4 pixels.
+
+    Those of input, output and weight are alive at once; beyond 2 GiB cuDNN takes other algorithms.
+    With it, figures of SchedTune's VGG and ResNet-34 on a T4 are met to the MiB.
+    """
+    if weight.shape[2:] != (3, 3) or weight.shape[1] != source.shape[1]:
+        return 0
+    if not isinstance(stride, Sequence) or any(step != 1 for step in stride):
+        return 0
+    tiles = source.shape[0] * prod(-(-side // 4) for side in source.shape[2:])
+    filters, channels = weight.shape[:2]
+    nbytes = 36 * itemsize(source) * (tiles * (channels + filters) + channels * filters)
+    return nbytes if nbytes <= _MOST_ELEMENTS else 0
 
 
 def _widened_bytes(op: OpRecord, platform: Platform) -> int:
@@ -186,7 +199,7 @@ def _widened_bytes(op: OpRecord, platform: Platform) -> int:
     if not is_depthwise or not _is_last(op, 1) or source.dtype != "float32":
         return 0
     fast = platform.compute_capability in _FAST_TF32
-    return _WIDENED_GROUPS * (source.nbytes + grad.nbytes) if fast else 0
+    return _WIDENED_CHANNELS * (source.nbytes + grad.nbytes) if fast else 0
 
 
 RULES: Rules = {
