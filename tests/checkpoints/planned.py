@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torchgauge.facts.checkpointing import Checkpointing, Place
+from torchgauge.facts.choices.checkpointing import Checkpointing, Place
 from torchgauge.trace.step.checkpointing import checkpoint_blocks, checkpoint_stretches
 
 SIZE = (16, 64, 32)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.checkpointing import read_places
+from torchgauge.facts.choices.checkpointing import read_places
 from torchgauge.facts.codec.wire import from_dict
 
 

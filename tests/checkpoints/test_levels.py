@@ -17,7 +17,7 @@ from torchgauge.checkpoints.step import model as step_model
 from torchgauge.checkpoints.step.candidates import candidates_of
 from torchgauge.checkpoints.step.levels import MOST, Products, levels_of
 from torchgauge.checkpoints.step.saved import Times, kept_of
-from torchgauge.facts.checkpointing import KeptOperator
+from torchgauge.facts.choices.checkpointing import KeptOperator
 from torchgauge.facts.codec.wire import from_dict
 from torchgauge.facts.loop.checkpoints import CheckpointPlan
 from torchgauge.trace.step.selective import can_be_kept

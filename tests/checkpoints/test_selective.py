@@ -18,7 +18,7 @@ from torch.utils.checkpoint import (
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
 from torchgauge.errors import ModelError, ScenarioError
-from torchgauge.facts.checkpointing import KeptOperator, Place
+from torchgauge.facts.choices.checkpointing import KeptOperator, Place
 
 ATEN = torch.ops.aten
 ADDMM, MM, CONVOLUTION = ATEN.addmm.default, ATEN.mm.default, ATEN.convolution.default

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.checkpointing import Checkpointing, Place
+from torchgauge.facts.choices.checkpointing import Checkpointing, Place
 from torchgauge.facts.loop.checkpoints import CheckpointPlan
 from torchgauge.trace.step.checkpointing import (
     Recomputed,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from torchgauge.facts.checkpointing import KeptOperator, Place
+from torchgauge.facts.choices.checkpointing import KeptOperator, Place
 
 _LONGEST = 88
 _ALL = '"all"'

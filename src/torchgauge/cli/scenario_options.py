@@ -7,7 +7,7 @@ from typing import Any
 
 from torchgauge.cli.options import OneOf, memory_size, one_of, positive_integer, setting
 from torchgauge.errors import UsageError
-from torchgauge.facts.elsewhere import precision_hint
+from torchgauge.facts.choices.precision_names import precision_hint
 from torchgauge.facts.scenario import (
     LOSSES,
     OPTIMIZERS,

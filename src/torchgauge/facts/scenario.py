@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.checkpointing import Checkpointing as Checkpointing
-from torchgauge.facts.checkpointing import read_places
+from torchgauge.facts.choices.checkpointing import Checkpointing as Checkpointing
+from torchgauge.facts.choices.checkpointing import read_places
+from torchgauge.facts.choices.precision_names import precision_hint
 from torchgauge.facts.codec.shape import Shape
-from torchgauge.facts.elsewhere import precision_hint
 
 Member = TypeVar("Member", bound=StrEnum)
 

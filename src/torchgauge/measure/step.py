@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from torchgauge.facts.checkpointing import Place
+from torchgauge.facts.choices.checkpointing import Place
 from torchgauge.facts.scenario import Precision
 from torchgauge.facts.trace import Phase
 from torchgauge.trace.copy.attention_choice import choose_attention

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from torchgauge.facts.checkpointing import Place
+from torchgauge.facts.choices.checkpointing import Place
 from torchgauge.facts.trace import ModuleCall, Phase, Role, Trace
 
 ALL_PAIRS = 12

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torchgauge.checkpoints.step.candidates import Span
 from torchgauge.checkpoints.step.saved import Kept
-from torchgauge.facts.checkpointing import KeptOperator
+from torchgauge.facts.choices.checkpointing import KeptOperator
 from torchgauge.facts.trace import Phase, Trace
 from torchgauge.trace.step.selective import can_be_kept, writes_in_place
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torchgauge.checkpoints.step.candidates import Candidate
 from torchgauge.checkpoints.step.saved import Kept
-from torchgauge.facts.checkpointing import KeptOperator, Place
+from torchgauge.facts.choices.checkpointing import KeptOperator, Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from torchgauge.facts.answer import Answer
-from torchgauge.facts.checkpointing import KeptOperator
+from torchgauge.facts.choices.checkpointing import KeptOperator
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.memory import Peak

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.facts.checkpointing import Place
+from torchgauge.facts.choices.checkpointing import Place
 from torchgauge.facts.trace import Execution, Failure, Trace
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.copy.restored import plain_means_replicated

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.checkpointing import Checkpointing, KeptOperator, Place
+from torchgauge.facts.choices.checkpointing import Checkpointing, KeptOperator, Place
 from torchgauge.trace.step.selective import (
     Contexts,
     KeptCalls,

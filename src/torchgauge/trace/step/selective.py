@@ -13,7 +13,7 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.checkpointing import KeptOperator, Place
+from torchgauge.facts.choices.checkpointing import KeptOperator, Place
 from torchgauge.facts.trace import OpRecord
 
 Contexts: TypeAlias = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torchgauge.facts.checkpointing import KeptOperator
+from torchgauge.facts.choices.checkpointing import KeptOperator
 from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least
 from torchgauge.render.page import (
     Block,

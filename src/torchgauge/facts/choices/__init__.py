@@ -1,0 +1,1 @@
+"""What a scenario's fields may be, and what they are called elsewhere."""
