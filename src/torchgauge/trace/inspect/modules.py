@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -28,10 +28,11 @@ def is_leaf_of_torch(module: nn.Module) -> bool:
     A layer of ``torch.nn`` without children, whose attributes are numbers and tensors. Hooks run
     around the forward, parametrizations have a class of their own.
     """
+    state = module.__dict__
     return (
         _is_of_torch(type(module))
         and not module._modules
-        and all(type(value) in _INERT or name in STATE for name, value in module.__dict__.items())
+        and _INERT.issuperset([type(state[name]) for name in state.keys() - STATE])
     )
 
 
@@ -124,26 +125,17 @@ class Held(NamedTuple):
 def modules_of(root: nn.Module) -> list[nn.Module]:
     """Return what ``root.modules()`` yields: each module once, parents before their children."""
     found = {id(root): root}
-    open_modules = [_children(root, found)]
+    open_modules = [iter(root._modules.values())]
     while open_modules:
         for child in open_modules[-1]:
-            if id(child) not in found:
+            if child is not None and id(child) not in found:
                 found[id(child)] = child
                 if child._modules:
-                    open_modules.append(_children(child, found))
+                    open_modules.append(iter(child._modules.values()))
                     break
         else:
             open_modules.pop()
     return list(found.values())
-
-
-def _children(module: nn.Module, found: dict[int, nn.Module]) -> Iterator[nn.Module]:
-    """Return the children that are still to be found; where all are leaves, they are found now."""
-    children = [child for child in module._modules.values() if child is not None]
-    if any([child._modules for child in children]):
-        return iter(children)
-    found.update(zip(map(id, children), children, strict=True))
-    return iter(())
 
 
 def tensors_of(root: nn.Module) -> Held:

@@ -80,15 +80,13 @@ class Outside:
             if type(module) not in kinds:
                 kinds.add(type(module))
                 self._class(type(module))
-            for value in [
-                value
-                for name, value in module.__dict__.items()
-                if name not in _NO_CODE
-                and type(value) not in _PLAIN
-                and (type(value) not in _DICTIONARIES or value)
-            ]:
-                if type(value) is not tuple or not _PLAIN.issuperset(map(type, value)):
-                    self._copied(value, 0)
+            for name, value in module.__dict__.items():
+                kind = type(value)
+                if kind in _PLAIN or name in _NO_CODE or (kind in _DICTIONARIES and not value):
+                    continue
+                if kind is tuple and _PLAIN.issuperset(map(type, value)):
+                    continue
+                self._copied(value, 0)
         for function in (*functions, *(() if model is None else global_module_hooks())):
             self._value(function, getattr(function, "__name__", "a function"), 0)
         for value in shared:

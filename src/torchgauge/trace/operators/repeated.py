@@ -40,7 +40,7 @@ class Layer:
         self._functions = _functions_of(self.kind)
         self._module = module
         state = module.__dict__
-        self.names = tuple(name for name in state if name not in STATE)
+        self.names = tuple([name for name in state if name not in STATE])
         self._count = len(state) + 1  # with the forward that is put in its place
         self.noted: tuple[list[Any], tuple[Any, ...]] | tuple[()] | None = None
         """From the second call on: attributes that cannot change, and what they add to a key."""

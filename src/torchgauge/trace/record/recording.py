@@ -115,7 +115,7 @@ class GradientSum(NamedTuple):
     leaf: int
     """The storage of the leaf."""
     source: TensorSpec | None = None
-    """What the node returned, where a ``t`` comes between: that runs after the node is done."""
+    """What ``gradient`` looks like, where a ``t`` comes between: it runs when the node is done."""
 
 
 class Recording:

@@ -42,6 +42,7 @@ from torchgauge.trace.values.simulation import Simulation
 
 _TENSORS = (torch.Tensor, nn.Parameter)
 _ADDED = facts_of(SUM_IN_PLACE)
+_NOTHING_HELD = (0, -1, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,45 +284,52 @@ class TrainedLayers(ShortWays):
             gradient = None if edge is None else answers[position]
             if edge is None or gradient is None:
                 continue
-            if self._waits_to_be_summed(one, edge, gradient, None, may_sum=may_sum):
+            if self._waits_to_be_summed(one, edge, gradient, may_sum=may_sum, through_t=False):
                 answers[position] = None
         if node.transposed is not None and node.transposed[1] >= first:
             position, edge = node.transposed
-            source = answers[position]
-            if source is not None:
-                with without_dispatch():
-                    gradient = source.t()
-                spec = self.specs.of_dense(source)
-                if self._waits_to_be_summed(one, edge, gradient, spec, may_sum=may_sum):
-                    answers[position] = None
+            gradient = answers[position]
+            if gradient is not None and self._waits_to_be_summed(
+                one, edge, gradient, may_sum=may_sum, through_t=True
+            ):
+                answers[position] = None
         return answers
 
     def _waits_to_be_summed(
-        self,
-        one: _Call,
-        edge: int,
-        gradient: torch.Tensor,
-        source: TensorSpec | None,
-        *,
-        may_sum: bool,
+        self, one: _Call, edge: int, gradient: torch.Tensor, *, may_sum: bool, through_t: bool
     ) -> bool:
         """Return whether the sum with a leaf's gradient is left to be noted, not made."""
         live, place = self.storages.live, one.storages[edge]
         leaf = (graph_task(), place)
-        held, number, spec = self._held.get(leaf, (0, -1, None))
-        if (
-            may_sum
-            and spec is self.specs.of_dense(gradient)
-            and gradient.is_contiguous()
-            and live.get(held) == number
-        ):
-            made_by = node_sequence_nr(current_autograd_node())
-            self._sums.append(
-                GradientSum(_ADDED, number, gradient, spec, one.call.index, made_by, place, source)
-            )
-            return True
+        held, number, spec = self._held.get(leaf, _NOTHING_HELD)
+        if may_sum and spec is not None and live.get(held) == number:
+            own = self.specs.of_dense(gradient)
+            if _is_transposed(gradient, own, spec) if through_t else _is_like(gradient, own, spec):
+                made_by = node_sequence_nr(current_autograd_node())
+                source = own if through_t else None
+                self._sums.append(
+                    GradientSum(
+                        _ADDED, number, gradient, spec, one.call.index, made_by, place, source
+                    )
+                )
+                return True
         self._leaves[live.get(storage_key(gradient.untyped_storage()), -1)] = leaf
         return False
+
+
+def _is_like(gradient: torch.Tensor, spec: TensorSpec, held: TensorSpec) -> bool:
+    """Return whether a gradient looks like the one that is held."""
+    return spec is held and gradient.is_contiguous()
+
+
+def _is_transposed(gradient: torch.Tensor, spec: TensorSpec, held: TensorSpec) -> bool:
+    """Return whether the ``t`` of a gradient looks like the one that is held."""
+    shape = spec.shape
+    return (
+        shape[::-1] == held.shape
+        and spec.dtype == held.dtype
+        and gradient.stride() == (1, shape[0])
+    )
 
 
 def _examined(
