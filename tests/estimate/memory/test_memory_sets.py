@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks.memory_sets import run, xmem
+from benchmarks.memory_sets import run, schedtune, xmem
 from benchmarks.memory_sets.cases import Measured, MemoryCase, image, tokens
 from benchmarks.memory_sets.language_models import MODELS, language_model
 from benchmarks.memory_sets.run import Result, best_constant, sample, table
@@ -75,6 +75,13 @@ def test_a_case_is_predicted_through_the_allocator(tmp_path: Path) -> None:
     assert result.predicted_bytes > 2 * 11_689_512 * 4  # parameters and gradients
     assert len(list(tmp_path.iterdir())) == 1
     assert run.results([case], tmp_path, quiet=True) == [result]
+
+
+def test_winograd_kernels_of_pytorch_1_meet_a_published_figure_to_the_mib(tmp_path: Path) -> None:
+    columns = "model,batchsize,SM count,peak mem usage"
+    (tmp_path / schedtune.FILE).write_text(f"{columns}\nvgg16,32,40,7912.0\n")
+    (case,) = schedtune.cases(tmp_path)  # SchedTune, a T4; context of the set included
+    assert run.predict(case, run.trace_of(case)).predicted_bytes == case.measured_bytes
 
 
 def test_only_the_first_sequence_of_a_batch_is_full() -> None:
