@@ -79,7 +79,7 @@ def convolutions(seed: int) -> Trace:
         wide = (
             channels
             if depthwise or (index and draw.random() < 0.4)
-            else 64 << int(draw.random() * 4)
+            else 16 << int(draw.random() * 4)
         )
         groups = channels if depthwise else 1
         size = 4 * wide * (channels // groups) * 9
