@@ -186,7 +186,7 @@ class TrainedLayers(ShortWays):
     def _give_up(self, saved: Sequence[torch.Tensor], gradient: torch.Tensor) -> Sequence[Any]:
         """End a run in which nobody was to ask for gradients."""
         self.gave_up = True
-        raise RuntimeError("of a layer that did not run nobody knows the gradient")
+        raise NotImplementedError  # seen by nobody but the model: the run is made again
 
     # ------------------------------------------------------------------ in the backward
 
