@@ -226,8 +226,11 @@ def _convolution(
 
 
 def _is_channels_last(op: OpRecord) -> bool:
-    first = op.layouts[0] if op.layouts else Layout.CONTIGUOUS
-    return Layout.CHANNELS_LAST in first and Layout.CONTIGUOUS not in first
+    """Return whether cuDNN is asked to work with the channels last.
+
+    Source: PyTorch, ``aten/src/ATen/native/ConvUtils.h`` (``cudnn_conv_suggest_memory_format``).
+    """
+    return any(Layout.SUGGESTS_CHANNELS_LAST in layout for layout in op.layouts[:2])
 
 
 def _groups(op: OpRecord, position: int) -> int:
