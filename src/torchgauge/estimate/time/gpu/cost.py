@@ -116,12 +116,19 @@ def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Num
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
     long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
-    rows, columns = _up(long, 8.0), _up(work.columns, 8.0)
-    narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
-    flops = 2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
-    tiles = work.batch * (-(-long // 128.0)) * (-(-work.columns // 128.0))
-    tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
-    return flops / (rates.compute * c[f"{name}.compute"]) * tail
+    depth = _up(inner, 32.0) + c[f"{name}.prologue"]
+    best = None
+    for height, width in _TILES:
+        tiles = work.batch * (-(-long // height)) * (-(-work.columns // width))
+        reuse = 1.0 + c[f"{name}.narrow"] * (1.0 / height + 1.0 / width)
+        waves = tiles / rates.processors
+        waves = waves * (1.0 + c[f"{name}.tail"] / (waves + 1e-9)) 
+        flops = 2.0 * waves * rates.processors * height * width * depth * reuse
+        best = flops if best is None else _smallest(best, flops)
+    return best / (rates.compute * c[f"{name}.compute"])
+
+
+_TILES: Final = ((256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), (128.0, 64.0), (64.0, 128.0), (64.0, 64.0), (64.0, 32.0), (128.0, 32.0))
 
 
 def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
@@ -204,7 +211,8 @@ def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tu
 
 def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """Sums go through the threads of a row, and each element is scaled in float32."""
-    steps = work.elements * c["norm.steps"] / rates.vector
+    per = c["norm.steps"] * work.share + c["softmax.steps"] * (1.0 - work.share)
+    steps = (work.elements * per + work.rows * c["norm.row"]) / rates.vector
     return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
 
 

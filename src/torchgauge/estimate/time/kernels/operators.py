@@ -89,6 +89,17 @@ def _pointwise(op: OpRecord) -> Kind:
     return Kind.ELEMENTWISE if alike else Kind.BROADCAST
 
 
+def _norm(op: OpRecord) -> Iterator[Work]:
+    """``(x, normalized_shape, …)`` or ``(x, dim, …)``: rows that threads reduce together."""
+    base = traffic(op, Kind.NORM)
+    x, over = given_tensors(op)[0], op.args[1]
+    dims = over if isinstance(over, tuple) else (x.shape[over],) if x.shape else (1,)
+    row = prod(dims)
+    is_softmax = "softmax" in op.name
+    padded = 2.0 ** (max(1, row) - 1).bit_length() / max(1, row) if is_softmax and row <= 1024 else 1.0
+    yield replace(base, rows=x.numel / max(1, row), inner=row, elements=base.elements * padded, share=1.0 - is_softmax)
+
+
 def _cast(op: OpRecord) -> Iterator[Work]:
     """A cast; a copy where the dtype stays."""
     given = given_tensors(op)
@@ -160,6 +171,7 @@ _RULES: Final[dict[str, Rule]] = {
     "upsample_bilinear2d": _upsampling,
     "upsample_bicubic2d": _upsampling,
     "_to_copy": _cast,
+    **dict.fromkeys(("native_layer_norm", "_softmax", "_log_softmax"), _norm),
     **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
     **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
     **dict.fromkeys(kinds.WINDOWED, _pooling),
