@@ -116,16 +116,16 @@ def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Num
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
     long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
-    depth = _up(inner, 32.0) + c[f"{name}.prologue"]
+    narrow = c[f"{name}.narrow"]
+    idle = c[f"{name}.tail"] * rates.processors
     best = None
     for height, width in _TILES:
-        tiles = work.batch * (-(-long // height)) * (-(-work.columns // width))
-        reuse = 1.0 + c[f"{name}.narrow"] * (1.0 / height + 1.0 / width)
-        waves = tiles / rates.processors
-        waves = waves * (1.0 + c[f"{name}.tail"] / (waves + 1e-9)) 
-        flops = 2.0 * waves * rates.processors * height * width * depth * reuse
-        best = flops if best is None else _smallest(best, flops)
-    return best / (rates.compute * c[f"{name}.compute"])
+        tiles = work.batch * (-(-long // height)) * (-(-work.columns // width)) + idle
+        area = tiles * height * width * (1.0 + narrow / height + narrow / width)
+        best = area if best is None else _smallest(best, area)
+    best = best / (1.0 + narrow / 256.0 + narrow / 128.0)
+    flops = 2.0 * best * (_up(inner, 32.0) + c[f"{name}.prologue"])
+    return flops / (rates.compute * c[f"{name}.compute"])
 
 
 _TILES: Final = ((256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), (128.0, 64.0), (64.0, 128.0), (64.0, 64.0), (64.0, 32.0), (128.0, 32.0))
