@@ -85,7 +85,7 @@ PRIORS: dict[str, Prior] = {
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(
-        expected=4.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
+        expected=1.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
         "both sides of each group padded to a tile of 64"),
     "convolution.unaligned": Prior(
         expected=1.2, spread=0.3, meaning="time with channels that are not divisible by 8"),
@@ -124,9 +124,9 @@ PRIORS: dict[str, Prior] = {
     "attention.softmax": Prior(expected=16.0, spread=0.3,
                                meaning="operations of the ordinary cores on each score"),
     "attention.memory": Prior(expected=0.7, spread=0.2, meaning="its operands"),
-    "norm.steps": Prior(expected=40.0, spread=0.7,
+    "norm.steps": Prior(expected=150.0, spread=0.7,
                         meaning="operations of the ordinary cores on each element of a norm"),
-    "norm.row": Prior(expected=4000.0, spread=0.7,
+    "norm.row": Prior(expected=18000.0, spread=0.7,
                       meaning="operations of the ordinary cores on each row of a norm"),
     "softmax.steps": Prior(expected=40.0, spread=0.7,
                       meaning="operations of the ordinary cores on each row of a norm"),
@@ -141,7 +141,7 @@ PRIORS: dict[str, Prior] = {
     "upsampling.step_us": Prior(expected=0.3, spread=0.5,
                                 meaning="one image and channel in a thread of bilinear resampling"),
     "upsampling.memory": Prior(expected=0.7, spread=0.3, meaning="its operands"),
-    **{f"{name}.memory": Prior(expected=0.88, spread=0.05, meaning=meaning)
+    **{f"{name}.memory": Prior(expected=0.88, spread=0.3 if name=="norm" else 0.05, meaning=meaning)
        for name, meaning in _POINTWISE.items()},
     "driver.allocation_ms_per_gib": Prior(
         expected=5.0, spread=0.5,

@@ -143,9 +143,7 @@ def _convolution(
     gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
     groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
     groups = groups * c["convolution.grouped_last"] ** work.is_channels_last
-    is_uneven = work.is_uneven_group * work.is_channels_last
-    groups = groups * c["convolution.grouped_uneven"] ** is_uneven
-    grouped = 1.0 + groups * (1.0 - 1.0 / work.batch)
+    grouped = c["convolution.grouped_uneven"] ** work.is_uneven_group + groups * (1.0 - 1.0 / work.batch)
     product = _product(work, rates, c, "convolution") * gathered * grouped
     product = product * _gradient(work, c, "convolution")
     product = product * c["convolution.unaligned"] ** work.is_unaligned

@@ -204,6 +204,9 @@ def _convolution(
     first, second, result = operands
     images = sum(tensor.nbytes for tensor in operands if tensor is not size.weight)
     is_channels_last = _is_channels_last(op)
+    is_uneven = size.groups > 1 and is_channels_last and size.outputs > ALIGNED and size.outputs & (size.outputs - 1) > 0
+    if is_uneven:
+        sides = sides[0], -(-size.outputs // 64) * 64, -(-size.inputs // 64) * 64 * size.window
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
@@ -220,7 +223,7 @@ def _convolution(
         copied_bytes=0.0 if is_channels_last else 2.0 * images,
         is_convolution=True,
         is_channels_last=is_channels_last,
-        is_uneven_group=size.groups > 1 and sides[1] > ALIGNED and sides[1] % (2 * ALIGNED) > 0,
+        is_uneven_group=is_uneven,
         is_unaligned=size.groups == 1 and size.is_unaligned,
     )
 
