@@ -206,7 +206,7 @@ def _convolution(
     is_channels_last = _is_channels_last(op)
     is_uneven = size.groups > 1 and is_channels_last and size.outputs > ALIGNED and size.outputs & (size.outputs - 1) > 0
     if is_uneven:
-        sides = sides[0], -(-size.outputs // 64) * 64, -(-size.inputs // 64) * 64 * size.window
+        sides = sides[0], -(-sides[1] // 128) * 128, sides[2]
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
