@@ -75,6 +75,7 @@ PRIORS: dict[str, Prior] = {
                            meaning="rows or columns with which half of the rate is reached"),
     "matmul.tail": Prior(expected=0.3, spread=0.5,
                          meaning="share of the processors that the last wave leaves idle"),
+    "matmul.unaligned": Prior(expected=1.3, spread=0.4, meaning="time with sides not divisible by 8"),
     "convolution.compute": Prior(expected=0.85, spread=0.1, meaning="large convolutions"),
     "convolution.window": Prior(expected=0.15, spread=0.5,
                                 meaning="time that gathering a large window adds to 1 x 1"),

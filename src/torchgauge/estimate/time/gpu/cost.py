@@ -132,7 +132,8 @@ _TILES: Final = ((256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), 
 
 
 def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    return _product(work, rates, c, "matmul"), _memory(work.nbytes, c["matmul.memory"], rates, c)
+    product = _product(work, rates, c, "matmul") * c["matmul.unaligned"] ** work.is_unaligned
+    return product, _memory(work.nbytes, c["matmul.memory"], rates, c)
 
 
 def _convolution(

@@ -94,10 +94,13 @@ def _norm(op: OpRecord) -> Iterator[Work]:
     base = traffic(op, Kind.NORM)
     x, over = given_tensors(op)[0], op.args[1]
     dims = over if isinstance(over, tuple) else (x.shape[over],) if x.shape else (1,)
-    row = prod(dims)
-    is_softmax = "softmax" in op.name
-    padded = 2.0 ** (max(1, row) - 1).bit_length() / max(1, row) if is_softmax and row <= 1024 else 1.0
-    yield replace(base, rows=x.numel / max(1, row), inner=row, elements=base.elements * padded, share=1.0 - is_softmax)
+    row = max(1, prod(dims))
+    rows = x.numel / row
+    if "softmax" not in op.name:
+        yield replace(base, rows=rows)
+        return
+    padded = 2.0 ** (row - 1).bit_length() if row <= 1024 else row
+    yield replace(base, rows=rows * min(padded, 32.0) / 128.0, elements=rows * padded, share=0.0)
 
 
 def _cast(op: OpRecord) -> Iterator[Work]:

@@ -57,6 +57,7 @@ def matmul(op: OpRecord) -> Iterator[Work]:
         columns=columns,
         inner=inner,
         batch=batch,
+        is_unaligned="16" in left.dtype and (columns % ALIGNED > 0 or inner % ALIGNED > 0),
     )
 
 
