@@ -119,6 +119,8 @@ PRIORS: dict[str, Prior] = {
                                     meaning="as depthwise.compute, channels last"),
     "depthwise_last.begin": Prior(expected=9.0, spread=0.7,
                                   meaning="as depthwise.begin, channels last"),
+    "depthwise_last.large": Prior(expected=5.0, spread=0.5,
+                                  meaning="time of more elements than 32 bits count"),
     "depthwise.memory": Prior(expected=0.6, spread=0.3, meaning="their operands"),
     "attention.compute": Prior(expected=0.85, spread=0.1,
                                meaning="the products of fused attention"),
