@@ -60,7 +60,7 @@ _UNROLLED: Final = 25.0
 
 Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1; that of
 the filter's gradient is the same for all)."""
-_INDEXED: Final = 2.0**31 - 1.0
+_INDEXED: Final = 2.0**31
 """Elements that 32 bits count: cuDNN's channels-last depthwise kernels go no further."""
 _NOTHING: Final = 1e-12
 """Seconds that keep a ratio, and its logarithm, finite."""
@@ -168,7 +168,7 @@ def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
     steps = steps * _gradient(work, c, "depthwise") / c["depthwise.compute"]
     last = work.flops + 2.0 * c["depthwise_last.begin"] * work.elements
     last = last * _gradient(work, c, "depthwise") / c["depthwise_last.compute"]
-    last = last * c["depthwise_last.large"] ** (1.0 * (work.elements > _INDEXED))
+    last = last * c["depthwise_last.large"] ** (1.0 * (work.elements >= _INDEXED))
     share = 1.0 * work.is_channels_last
     return (
         (last * share + steps * (1.0 - share)) / rates.vector,
