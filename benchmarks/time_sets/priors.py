@@ -63,7 +63,7 @@ PRIORS: dict[str, Prior] = {
                    meaning="exponent of watts per FLOP beside those of the architecture"),
     "overlap": Prior(expected=3.0, spread=0.3,
                      meaning="how compute and memory overlap: 1 not at all, infinite wholly"),
-    "cache.gain": Prior(expected=0.5, spread=0.4,
+    "cache.gain": Prior(expected=1.0, spread=0.5,
                         meaning="how much faster operands come that fit in L2"),
     "launch.kernel_us": Prior(expected=4.0, spread=0.03,
                               meaning="begin and end of a kernel on the GPU"),

@@ -102,7 +102,7 @@ def _up(value: Number, multiple: float) -> Number:
 
 def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Bytes that fit in L2 are found there by the next kernel, ``cache.gain`` faster."""
-    cached = rates.cache_bytes / (rates.cache_bytes + nbytes + 1.0)
+    cached = 1.0 / (1.0 + ((nbytes + 1.0) / (rates.cache_bytes + 1.0)) ** 2.0)
     reached = _smallest(rates.bandwidth * efficiency, rates.peak_bandwidth)
     return nbytes / (reached * (1.0 + c["cache.gain"] * cached))
 
