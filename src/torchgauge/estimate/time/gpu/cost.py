@@ -214,7 +214,7 @@ def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tu
 def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """Sums go through the threads of a row, and each element is scaled in float32."""
     per = c["norm.steps"] * work.share + c["softmax.steps"] * (1.0 - work.share)
-    steps = (work.elements * per + work.rows * c["norm.row"]) / rates.vector
+    steps = ((work.elements + work.padding) * per + work.rows * c["norm.row"]) / rates.vector
     return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
 
 

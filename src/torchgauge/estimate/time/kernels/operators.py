@@ -100,7 +100,7 @@ def _norm(op: OpRecord) -> Iterator[Work]:
         yield replace(base, rows=rows)
         return
     padded = 2.0 ** (row - 1).bit_length() if row <= 1024 else row
-    yield replace(base, rows=rows * min(padded, 32.0) / 128.0, elements=rows * padded, share=0.0)
+    yield replace(base, rows=rows * min(padded, 32.0) / 128.0, padding=rows * (padded - row), share=0.0)
 
 
 def _cast(op: OpRecord) -> Iterator[Work]:
