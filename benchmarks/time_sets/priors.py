@@ -79,6 +79,8 @@ PRIORS: dict[str, Prior] = {
     "convolution.compute": Prior(expected=0.85, spread=0.1, meaning="large convolutions"),
     "convolution.window": Prior(expected=0.15, spread=0.5,
                                 meaning="time that gathering a large window adds to 1 x 1"),
+    "convolution.window_last": Prior(expected=0.5, spread=0.7,
+                                meaning="the same with channels last, of that"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
     "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,

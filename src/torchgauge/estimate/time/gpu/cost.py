@@ -143,7 +143,7 @@ def _convolution(
 ) -> tuple[Number, Number]:
     memory = _memory(work.nbytes, c["convolution.memory"], rates, c)
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
-    gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
+    gathered = 1.0 + c["convolution.window"] * c["convolution.window_last"] ** work.is_channels_last * (1.0 - 1.0 / work.window)
     groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
     groups = groups * c["convolution.grouped_last"] ** work.is_channels_last
     grouped = c["convolution.grouped_uneven"] ** work.is_uneven_group + groups * (1.0 - 1.0 / work.batch)
