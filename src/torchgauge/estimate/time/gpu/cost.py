@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 from torchgauge.estimate.time.kernels.kinds import Kind
@@ -60,6 +61,14 @@ _UNROLLED: Final = 25.0
 
 Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1; that of
 the filter's gradient is the same for all)."""
+_TILES: Final = (
+    (256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), (128.0, 64.0),
+    (64.0, 128.0), (64.0, 64.0), (128.0, 32.0), (64.0, 32.0),
+)  # fmt: skip
+"""Rows and columns that a block computes, the one that reuses most first.
+
+Source: NVIDIA, Matrix Multiplication Background, "Tile quantization" (256 x 128 to 64 x 64); CUTLASS
+has tiles of 32 columns too."""
 _INDEXED: Final = 2.0**31
 """Elements that 32 bits count: cuDNN's channels-last depthwise kernels go no further."""
 _NOTHING: Final = 1e-12
@@ -107,48 +116,50 @@ def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Nu
     return nbytes / (reached * (1.0 + c["cache.gain"] * cached))
 
 
-def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
-    """Return the time of a product of tiles.
+def _product(
+    work: Any, rates: Rates, c: Mapping[str, Number], name: str, columns: Number
+) -> Number:
+    """Return the time of a product of tiles, of the size of tile that takes least.
 
     A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
     begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
-    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), however
-    the tile's size was chosen.
+    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``).
     """
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
-    long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
-    narrow = c[f"{name}.narrow"]
-    idle = c[f"{name}.tail"] * rates.processors
-    best = None
-    for height, width in _TILES:
-        tiles = work.batch * (-(-long // height)) * (-(-work.columns // width)) + idle
-        area = tiles * height * width * (1.0 + narrow / height + narrow / width)
-        best = area if best is None else _smallest(best, area)
-    best = best / (1.0 + narrow / 256.0 + narrow / 128.0)
-    flops = 2.0 * best * (_up(inner, 32.0) + c[f"{name}.prologue"])
+    rows, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
+    narrow, idle = c[f"{name}.narrow"], c[f"{name}.tail"] * rates.processors
+    areas = (
+        (work.batch * -(-rows // height) * -(-columns // width) + idle)
+        * (height * width * (1.0 + narrow / height + narrow / width))
+        for height, width in _TILES
+    )
+    area = reduce(_smallest, areas) / (1.0 + narrow / _TILES[0][0] + narrow / _TILES[0][1])
+    flops = 2.0 * area * (_up(inner, 32.0) + c[f"{name}.prologue"])
     return flops / (rates.compute * c[f"{name}.compute"])
 
 
-_TILES: Final = ((256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), (128.0, 64.0), (64.0, 128.0), (64.0, 64.0), (64.0, 32.0), (128.0, 32.0))
-
-
 def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    product = _product(work, rates, c, "matmul") * c["matmul.unaligned"] ** work.is_unaligned
+    product = _product(work, rates, c, "matmul", work.columns)
+    product = product * c["matmul.unaligned"] ** work.is_unaligned
     return product, _memory(work.nbytes, c["matmul.memory"], rates, c)
 
 
 def _convolution(
     _: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
 ) -> tuple[Number, Number]:
+    """Groups whose channels are no power of two have tiles of one width, channels last."""
+    last, is_filter = work.is_channels_last, work.is_filter_gradient
     memory = _memory(work.nbytes, c["convolution.memory"], rates, c)
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
-    gathered = 1.0 + c["convolution.window"] * c["convolution.window_last"] ** work.is_channels_last * (1.0 - 1.0 / work.window)
-    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
-    groups = groups * c["convolution.grouped_last"] ** work.is_channels_last
-    grouped = c["convolution.grouped_uneven"] ** work.is_uneven_group + groups * (1.0 - 1.0 / work.batch)
-    product = _product(work, rates, c, "convolution") * gathered * grouped
-    product = product * _gradient(work, c, "convolution")
+    window = c["convolution.window"] * c["convolution.window_last"] ** last
+    is_uneven = work.is_uneven_group * last
+    columns = work.columns + is_uneven * (_up(work.columns, 128.0) - work.columns)
+    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** is_filter
+    groups = groups * c["convolution.grouped_last"] ** last * (1.0 - 1.0 / work.batch)
+    product = _product(work, rates, c, "convolution", columns) * _gradient(work, c, "convolution")
+    product = product * (1.0 + window * (1.0 - 1.0 / work.window))
+    product = product * (c["convolution.grouped_uneven"] ** is_uneven + groups)
     product = product * c["convolution.unaligned"] ** work.is_unaligned
     native = product * c["convolution.native"]
     return product + _smallest(copied, native) * rates.copies_layout, memory
@@ -156,7 +167,7 @@ def _convolution(
 
 def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """Each step is a product and the gates' kernel, which wait for the step before."""
-    steps = _product(work, rates, c, "matmul") + c["recurrent.step_us"] * 1e-6
+    steps = _product(work, rates, c, "matmul", work.columns) + c["recurrent.step_us"] * 1e-6
     return work.window * steps, _memory(work.nbytes, c["recurrent.memory"], rates, c)
 
 

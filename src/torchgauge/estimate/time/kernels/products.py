@@ -190,6 +190,11 @@ class _Size:
         return any(side % ALIGNED and side > ALIGNED for side in (self.inputs, self.outputs))
 
     @property
+    def is_uneven(self) -> bool:
+        """Return whether a filter's channels are more than 8 and no power of two."""
+        return self.outputs > ALIGNED and self.outputs & (self.outputs - 1) > 0
+
+    @property
     def is_depthwise(self) -> bool:
         """Return whether each filter sees one channel."""
         return self.groups > 1 and self.inputs == 1
@@ -205,9 +210,6 @@ def _convolution(
     first, second, result = operands
     images = sum(tensor.nbytes for tensor in operands if tensor is not size.weight)
     is_channels_last = _is_channels_last(op)
-    is_uneven = size.groups > 1 and is_channels_last and size.outputs > ALIGNED and size.outputs & (size.outputs - 1) > 0
-    if is_uneven:
-        sides = sides[0], -(-sides[1] // 128) * 128, sides[2]
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
@@ -224,7 +226,7 @@ def _convolution(
         copied_bytes=0.0 if is_channels_last else 2.0 * images,
         is_convolution=True,
         is_channels_last=is_channels_last,
-        is_uneven_group=is_uneven,
+        is_uneven_group=size.groups > 1 and size.is_uneven,
         is_unaligned=size.groups == 1 and size.is_unaligned,
     )
 
