@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 
@@ -29,7 +30,7 @@ FITTED, FAMILIES, DEVICE, KIN = (
     "fitted", "families left out", "device left out", "device and its siblings left out",
 )  # fmt: skip
 FOLDS = 5
-COLUMNS = [(evidence, group) for evidence in Evidence for group in ERROR_GROUPS]
+COLUMNS = tuple(product(ERROR_GROUPS, Evidence, Rate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Predicted:
     error: torch.Tensor
     """Predicted ÷ measured − 1."""
     shares: torch.Tensor
-    """``[rows, COLUMNS]``: of the step's time, by evidence of the rate and kind of kernel."""
+    """``[rows, COLUMNS]``: of the step's time, by kind of kernel, evidence of its rate and rate."""
 
 
 def fitted(fit: Fit, x: torch.Tensor) -> Iterator[Predicted]:
@@ -130,7 +131,7 @@ def _predicted(
 
 
 def _shares(fit: Fit, table: Table, c: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the seconds of each case by evidence and kind of kernel."""
+    """Return the seconds of each case by kind of kernel, evidence of its rate and rate."""
     found = torch.zeros(len(table.cases), len(COLUMNS))
     numbers = {name: float(value) for name, value in c.items()}
     evidence = {
@@ -139,11 +140,9 @@ def _shares(fit: Fit, table: Table, c: Mapping[str, torch.Tensor]) -> torch.Tens
         for rate in Rate
     }
     for group, seconds in fit.times(table, c):
-        columns = torch.tensor([
-            COLUMNS.index((evidence[device, rate_of(group.kind, arithmetic)],
-                           error_group(group.kind)))
-            for device, arithmetic, _ in table.rates
-        ])  # fmt: skip
+        kind = error_group(group.kind)
+        rates = [(device, rate_of(group.kind, arithmetic)) for device, arithmetic, _ in table.rates]
+        columns = torch.tensor([COLUMNS.index((kind, evidence[key], key[1])) for key in rates])
         found.index_put_((group.case, columns[group.rate[group.which]]), seconds, accumulate=True)
     return found
 

@@ -8,6 +8,7 @@ import pytest
 
 from torchgauge.cli import options, scenario_options
 from torchgauge.errors import ScenarioError, UsageError
+from torchgauge.facts.scenario import Scenario
 from torchgauge.models.suggest import did_you_mean, nearest
 
 
@@ -104,6 +105,30 @@ def test_dtypes_have_their_usual_names(text, name):
 def test_an_unknown_dtype_offers_the_nearest():
     with pytest.raises(argparse.ArgumentTypeError, match=r"unknown name 'flaot32'; did you mean f"):
         options.dtype("flaot32")
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("amp", "fp16-autocast or bf16-autocast"),
+        ("mixed_float16", "fp16-autocast"),
+        ("BF16-mixed", "bf16-autocast"),
+        ("amp_bf16", "bf16-autocast"),
+        ("torch.bfloat16", "bf16"),
+        ("half", "fp16"),
+        ("16-true", "fp16"),
+        ("float32", "fp32"),
+    ],
+)
+def test_a_precision_is_found_by_what_other_programs_call_it(said, here):
+    with pytest.raises(ScenarioError, match="unknown precision") as raised:
+        Scenario(precision=said)
+    assert raised.value.hint == f"did you mean {here}?"
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    scenario_options.add_scenario_options(parser)
+    with pytest.raises(argparse.ArgumentError) as refused:
+        parser.parse_args(["--precision", said])
+    assert str(refused.value).endswith(f"unknown name '{said}'; did you mean {here}?")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])

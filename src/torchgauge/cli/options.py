@@ -123,10 +123,14 @@ def _sizes(given: list[tuple[str | None, Size]]) -> Size | list[Size] | dict[str
 
 
 class OneOf:
-    """A reader that accepts ``names`` only and offers the nearest for any other."""
+    """A reader that accepts ``names`` only and offers the nearest for any other.
 
-    def __init__(self, names: Iterable[str]) -> None:
+    ``hint`` says what to write instead of a name that others use, ``""`` if they use none.
+    """
+
+    def __init__(self, names: Iterable[str], *, hint: Callable[[str], str] = lambda _: "") -> None:
         self.names = tuple(str(name) for name in names)
+        self.hint = hint
 
     def __call__(self, text: str) -> str:
         """Return the name.
@@ -136,7 +140,9 @@ class OneOf:
         """
         if text in self.names:
             return text
-        hint = did_you_mean(text, self.names, otherwise="one of " + ", ".join(self.names))
+        hint = self.hint(text) or did_you_mean(
+            text, self.names, otherwise="one of " + ", ".join(self.names)
+        )
         raise argparse.ArgumentTypeError(f"unknown name {text!r}; {hint}")
 
 

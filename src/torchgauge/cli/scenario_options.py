@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from torchgauge.cli.options import memory_size, one_of, positive_integer, setting
+from torchgauge.cli.options import OneOf, memory_size, one_of, positive_integer, setting
 from torchgauge.errors import UsageError
+from torchgauge.facts.elsewhere import precision_hint
 from torchgauge.facts.scenario import (
     LOSSES,
     OPTIMIZERS,
@@ -50,7 +51,7 @@ def add_scenario_options(
         )
     group.add_argument(
         "--precision",
-        type=one_of(Precision),
+        type=OneOf(Precision, hint=precision_hint),
         default=Precision.AS_BUILT.value,
         metavar="NAME",
         help="as-built (default: nothing is cast), or one that the model is cast to: "

@@ -12,6 +12,7 @@ from torchgauge.errors import ScenarioError
 from torchgauge.facts.checkpointing import Checkpointing as Checkpointing
 from torchgauge.facts.checkpointing import read_places
 from torchgauge.facts.codec.shape import Shape
+from torchgauge.facts.elsewhere import precision_hint
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -395,6 +396,5 @@ def _member(kind: type[Member], value: object, name: str) -> Member:
     try:
         return kind(str(value))
     except ValueError:
-        raise ScenarioError(
-            f"unknown {name} {str(value)!r}", hint="one of " + ", ".join(kind)
-        ) from None
+        hint = (name == "precision" and precision_hint(str(value))) or "one of " + ", ".join(kind)
+        raise ScenarioError(f"unknown {name} {str(value)!r}", hint=hint) from None

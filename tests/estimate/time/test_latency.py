@@ -13,7 +13,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.devices import all_devices, find_device
 from torchgauge.devices.device import Arithmetic
-from torchgauge.devices.evidence import Evidence
+from torchgauge.devices.evidence import Evidence, Rate
 from torchgauge.devices.power import headroom
 from torchgauge.devices.tables import COEFFICIENTS, coefficients, rows
 from torchgauge.errors import ScenarioError
@@ -296,9 +296,18 @@ def test_the_error_is_wider_where_nothing_was_measured() -> None:
     )  # fmt: skip
     assert measured < sibling < convolutions
     c = coefficients()
-    for group in ERROR_GROUPS:
-        for evidence in (Evidence.SIBLING, Evidence.DATASHEET):
-            assert c[f"error.{Evidence.MEASURED}.{group}"] <= c[f"error.{evidence}.{group}"]
+    for rate in Rate:
+        known = [c.get(f"error.{evidence}.{rate}", 0.0) for evidence in Evidence]
+        assert known == sorted(known)
+    assert all(c[f"error.{group}"] > 0 for group in ERROR_GROUPS)
+
+
+def test_the_error_is_wider_in_training_and_for_compiled_kernels() -> None:
+    c = coefficients()
+    plain, training = (report(512, mode=mode).time.predicted for mode in ("inference", "training"))
+    assert c["error.training"] > 1
+    assert training.error > plain.error
+    assert report(512, compiled=True).time.predicted.error > plain.error
 
 
 def test_a_compiled_step_moves_less_and_launches_less() -> None:

@@ -39,6 +39,16 @@ def error_group(kind: Kind) -> str:
     return _GROUP_OF.get(kind, "other")
 
 
+def combined(kernel: Value, rate: Value) -> Value:
+    """Return the error of a product of two that are off independently; arrays will do.
+
+    >>> combined(0.03, 0.04)
+    0.05
+    """
+    found: Value = (kernel**2 + rate**2) ** 0.5  # type: ignore[operator]
+    return found
+
+
 def rate_of(kind: Kind, arithmetic: Arithmetic) -> Rate:
     """Return the rate of the device that a kernel's time goes with."""
     if kind is Kind.DEPTHWISE:
@@ -56,6 +66,8 @@ class DeviceModel:
     coefficients: Mapping[str, float] = field(default_factory=coefficients)
     tf32_matmul: bool = False
     """``torch.backends.cuda.matmul.allow_tf32``."""
+    error_factor: float = 1.0
+    """Of kernels' errors where they are known less well than in an eager inference."""
     _rates: dict[tuple[str, bool, bool], Rates] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -80,13 +92,17 @@ class DeviceModel:
     def error_of(self, work: Work) -> float:
         """Return the relative error to expect of a kernel's time.
 
-        By the evidence of the rate that it goes with and by its kind; more where no set of
-        measurements holds such kernels: convolutions in float32, products of 8 bits or float64.
+        That of its kind's formula, and that of the rate that it goes with by the rate's evidence:
+        the two do not depend on each other. More where no set of measurements holds such kernels:
+        convolutions in float32, products of 8 bits or float64.
         """
         arithmetic = arithmetic_of(work, self.device, tf32_matmul=self.tf32_matmul)
         group, c = error_group(work.kind), self.coefficients
-        evidence = evidence_of(self.device, rate_of(work.kind, arithmetic), c)
-        found = c[f"error.{evidence}.{group}"]
+        rate = rate_of(work.kind, arithmetic)
+        found = combined(
+            c[f"error.{group}"] * self.error_factor,
+            c.get(f"error.{evidence_of(self.device, rate, c)}.{rate}", 0.0),
+        )
         is_plain = arithmetic is Arithmetic.FP32 and not work.is_convolution
         if group != "other" and not (is_plain or arithmetic in _MEASURED):
             return max(found, c["error.other_kernels"])

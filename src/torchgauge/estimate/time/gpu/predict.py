@@ -17,6 +17,7 @@ from torchgauge.estimate.time.gpu.timeline import Issue, dispatch_seconds, kerne
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
 from torchgauge.facts.precision import arithmetic_of, dtypes_of
+from torchgauge.facts.scenario import Mode
 from torchgauge.facts.trace import Trace
 
 
@@ -28,8 +29,12 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
         model: the device and its coefficients.
         compiled: as ``torch.compile`` runs it: element-wise chains fused, few launches.
     """
+    c = model.coefficients
+    factor = c["error.training"] if trace.scenario.mode is Mode.TRAINING else 1.0
     if compiled:
-        model = replace(model, coefficients=of_compiled(model.coefficients))
+        factor *= c["error.compiled"]
+        model = replace(model, coefficients=of_compiled(c))
+    model = replace(model, error_factor=factor)
     issues = list(fused(trace, model.coefficients) if compiled else _eager(trace, model))
     found = Prediction(
         name=model.device.name,
@@ -38,14 +43,14 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
         cpu_seconds=sum(issue.dispatch_seconds for issue in issues),
         peak_flops_per_second=model.device.peak_rate(_arithmetic(trace)),
     )
-    return replace(found, error=_error(found, model, compiled=compiled))
+    return replace(found, error=_error(found, model))
 
 
 def _arithmetic(trace: Trace) -> Arithmetic:
     return Arithmetic(arithmetic_of(trace.scenario.precision, dtypes_of(trace)))
 
 
-def _error(prediction: Prediction, model: DeviceModel, *, compiled: bool) -> float:
+def _error(prediction: Prediction, model: DeviceModel) -> float:
     """Return the relative error that four of five published measurements stay within.
 
     The mean over the step, by time, of its kernels' and of waiting for the CPU.
@@ -55,8 +60,7 @@ def _error(prediction: Prediction, model: DeviceModel, *, compiled: bool) -> flo
         return c["error.launch"]
     running = sum(kernel.seconds for kernel in prediction.kernels)
     found = sum(kernel.error * kernel.seconds for kernel in prediction.kernels)
-    factor = c["error.compiled"] if compiled else 1.0
-    return (factor * found + c["error.launch"] * (total - running)) / total
+    return (found + c["error.launch"] * (total - running)) / total
 
 
 def _eager(trace: Trace, model: DeviceModel) -> Iterator[Issue]:
