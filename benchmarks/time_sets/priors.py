@@ -44,7 +44,6 @@ _POINTWISE = {
     "broadcast": "element-wise work on operands of several shapes or dtypes",
     "cast": "casts of whole tensors",
     "copy": "copies of permuted, padded or joined tensors",
-    "norm": "layer, group and RMS normalisation, softmax",
     "batch_statistics": "its statistics, in training",
     "reduction": "sums and the like",
     "pooling": "pooling and resampling",
@@ -75,12 +74,14 @@ PRIORS: dict[str, Prior] = {
                            meaning="rows or columns with which half of the rate is reached"),
     "matmul.tail": Prior(expected=0.3, spread=0.5,
                          meaning="share of the processors that the last wave leaves idle"),
-    "matmul.unaligned": Prior(expected=1.3, spread=0.4, meaning="time with sides not divisible by 8"),
+    "matmul.unaligned": Prior(
+        expected=1.2, spread=0.3, meaning="time with sides that are not divisible by 8"),
     "convolution.compute": Prior(expected=0.85, spread=0.1, meaning="large convolutions"),
     "convolution.window": Prior(expected=0.15, spread=0.5,
                                 meaning="time that gathering a large window adds to 1 x 1"),
-    "convolution.window_last": Prior(expected=0.5, spread=0.7,
-                                meaning="the same with channels last, of that"),
+    "convolution.window_last": Prior(
+        expected=0.5, spread=0.5, meaning="the same with channels last, where a window's rows "
+        "lie together, of that"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
     "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
@@ -88,8 +89,8 @@ PRIORS: dict[str, Prior] = {
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(
-        expected=1.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
-        "both sides of each group padded to a tile of 64"),
+        expected=1.5, spread=0.5, meaning="time, channels last, of groups of 24, 40, 56 … "
+        "channels, in tiles of 128: kernels of their own have powers of two"),
     "convolution.unaligned": Prior(
         expected=1.2, spread=0.3, meaning="time with channels that are not divisible by 8"),
     "convolution.native": Prior(
@@ -121,20 +122,25 @@ PRIORS: dict[str, Prior] = {
                                     meaning="as depthwise.compute, channels last"),
     "depthwise_last.begin": Prior(expected=9.0, spread=0.7,
                                   meaning="as depthwise.begin, channels last"),
-    "depthwise_last.large": Prior(expected=5.0, spread=0.5,
-                                  meaning="time of more elements than 32 bits count"),
+    "depthwise_last.large": Prior(
+        expected=8.0, spread=0.5, meaning="time, channels last, of 2^31 elements and more: no "
+        "kernel of its own, each element a sector of 16"),
     "depthwise.memory": Prior(expected=0.6, spread=0.3, meaning="their operands"),
     "attention.compute": Prior(expected=0.85, spread=0.1,
                                meaning="the products of fused attention"),
     "attention.softmax": Prior(expected=16.0, spread=0.3,
                                meaning="operations of the ordinary cores on each score"),
     "attention.memory": Prior(expected=0.7, spread=0.2, meaning="its operands"),
-    "norm.steps": Prior(expected=150.0, spread=0.7,
-                        meaning="operations of the ordinary cores on each element of a norm"),
-    "norm.row": Prior(expected=18000.0, spread=0.7,
-                      meaning="operations of the ordinary cores on each row of a norm"),
+    "norm.steps": Prior(
+        expected=150.0, spread=0.7, meaning="operations of the ordinary cores on each element of "
+        "a norm: running means and variances divide"),
+    "norm.combine": Prior(
+        expected=140.0, spread=0.7, meaning="the same of each thread that reduces a row: seven "
+        "exchanges of twenty"),
+    "norm.memory": Prior(expected=0.8, spread=0.3,
+                         meaning="layer, group and RMS normalisation, softmax"),
     "softmax.steps": Prior(expected=40.0, spread=0.7,
-                      meaning="operations of the ordinary cores on each row of a norm"),
+                           meaning="as norm.steps, of a softmax: an exponential, no variance"),
     "index.steps": Prior(expected=40.0, spread=0.7,
                          meaning="operations of the ordinary cores that find an element's place"),
     "pooling.steps": Prior(expected=10.0, spread=0.7,
@@ -146,7 +152,7 @@ PRIORS: dict[str, Prior] = {
     "upsampling.step_us": Prior(expected=0.3, spread=0.5,
                                 meaning="one image and channel in a thread of bilinear resampling"),
     "upsampling.memory": Prior(expected=0.7, spread=0.3, meaning="its operands"),
-    **{f"{name}.memory": Prior(expected=0.88, spread=0.3 if name=="norm" else 0.05, meaning=meaning)
+    **{f"{name}.memory": Prior(expected=0.88, spread=0.05, meaning=meaning)
        for name, meaning in _POINTWISE.items()},
     "driver.allocation_ms_per_gib": Prior(
         expected=5.0, spread=0.5,

@@ -67,10 +67,11 @@ _TILES: Final = (
 )  # fmt: skip
 """Rows and columns that a block computes, the one that reuses most first.
 
-Source: NVIDIA, Matrix Multiplication Background, "Tile quantization" (256 x 128 to 64 x 64); CUTLASS
-has tiles of 32 columns too."""
+Source: NVIDIA, Matrix Multiplication Background, "Tile Quantization" (256 x 128 to 64 x 64; of 32
+columns in CUTLASS)."""
 _INDEXED: Final = 2.0**31
-"""Elements that 32 bits count: cuDNN's channels-last depthwise kernels go no further."""
+"""Elements from which 32 bits do not count them: cuDNN's depthwise kernels, channels last, are
+others then."""
 _NOTHING: Final = 1e-12
 """Seconds that keep a ratio, and its logarithm, finite."""
 
@@ -111,7 +112,7 @@ def _up(value: Number, multiple: float) -> Number:
 
 def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Bytes that fit in L2 are found there by the next kernel, ``cache.gain`` faster."""
-    cached = 1.0 / (1.0 + ((nbytes + 1.0) / (rates.cache_bytes + 1.0)) ** 2.0)
+    cached = 1.0 / (1.0 + (nbytes / (rates.cache_bytes + 1.0)) ** 2.0)
     reached = _smallest(rates.bandwidth * efficiency, rates.peak_bandwidth)
     return nbytes / (reached * (1.0 + c["cache.gain"] * cached))
 
@@ -223,10 +224,11 @@ def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tu
 
 
 def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    """Sums go through the threads of a row, and each element is scaled in float32."""
-    per = c["norm.steps"] * work.share + c["softmax.steps"] * (1.0 - work.share)
-    steps = ((work.elements + work.padding) * per + work.rows * c["norm.row"]) / rates.vector
-    return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
+    """Elements are summed and scaled in float32, and each row's threads combine their sums."""
+    softmax = 1.0 * work.is_softmax
+    each = c["norm.steps"] * (1.0 - softmax) + c["softmax.steps"] * softmax
+    steps = (work.elements + work.padding) * each + work.rows * c["norm.combine"]
+    return steps / rates.vector, _memory(work.nbytes, c["norm.memory"], rates, c)
 
 
 def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:

@@ -16,10 +16,10 @@ from torchgauge.estimate.time.gpu.cost import KernelTime, kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of
-from torchgauge.estimate.time.kernels.traffic import given_tensors
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.prediction import KernelRun
-from torchgauge.facts.trace import Layout, OpRecord, Phase, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, Phase
 
 _MICROSECOND = 1e-6
 
@@ -34,32 +34,20 @@ def kernels_on_gpu(op: OpRecord) -> tuple[Work, ...]:
     """
     works = kernels_of(op)
     if op.layouts and works and op.name.startswith(_ORDERED):
-        is_last = works[0].is_channels_last
-        wanted = Layout.CHANNELS_LAST if is_last else Layout.CONTIGUOUS
+        wanted = Layout.CHANNELS_LAST if works[0].is_channels_last else Layout.CONTIGUOUS
         if wanted not in op.layouts[0]:
-            works = (_moved(given_tensors(op)[0], Kind.COPY, works[0]), *works)
+            works = (moved(given_tensors(op)[0], Kind.COPY), *works)
     if not op.name.startswith("aten.convolution.") or argument(op, 2, "bias") is None:
         return works
     if works[-1].kind is not Kind.CONVOLUTION:
         return works
-    return (*works, _moved(op.outputs[0], Kind.BROADCAST, works[-1]))
+    return (*works, moved(op.outputs[0], Kind.BROADCAST))
 
 
 _ORDERED: Final = (
     "aten.convolution.", "aten.native_layer_norm.", "aten._softmax.", "aten._log_softmax.",
 )  # fmt: skip
 """Operators that copy an input that lies in another order than their kernel's."""
-
-
-def _moved(tensor: TensorSpec, kind: Kind, beside: Work) -> Work:
-    """Return the kernel that reads a tensor and writes another of its size."""
-    return Work(
-        kind=Kind.SCALAR if beside.kind is Kind.SCALAR else kind,
-        dtype=tensor.dtype,
-        elements=tensor.numel,
-        read_bytes=tensor.nbytes,
-        written_bytes=tensor.nbytes,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

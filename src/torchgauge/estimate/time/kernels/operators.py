@@ -23,10 +23,11 @@ from torchgauge.estimate.time.kernels.products import (
     product_of_unknown_shape,
     recurrent,
 )
-from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, traffic
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
+_WARP, _BLOCK, _PERSISTENT = 32, 128, 1024
 Rule = Callable[[OpRecord], Iterator[Work]]
 
 
@@ -90,17 +91,19 @@ def _pointwise(op: OpRecord) -> Kind:
 
 
 def _norm(op: OpRecord) -> Iterator[Work]:
-    """``(x, normalized_shape, …)`` or ``(x, dim, …)``: rows that threads reduce together."""
-    base = traffic(op, Kind.NORM)
-    x, over = given_tensors(op)[0], op.args[1]
-    dims = over if isinstance(over, tuple) else (x.shape[over],) if x.shape else (1,)
-    row = max(1, prod(dims))
-    rows = x.numel / row
-    if "softmax" not in op.name:
-        yield replace(base, rows=rows)
-        return
-    padded = 2.0 ** (row - 1).bit_length() if row <= 1024 else row
-    yield replace(base, rows=rows * min(padded, 32.0) / 128.0, padding=rows * (padded - row), share=0.0)
+    """``(x, normalized_shape, …)`` or ``(x, dim, …)``: threads reduce a row together.
+
+    A layer norm's row has a block of 128 threads; a softmax's a warp or less, which holds as many
+    elements as the next power of two. Source: PyTorch, ``cuda/layer_norm_kernel.cu``
+    (``vectorized_layer_norm_kernel``), ``PersistentSoftmax.cuh`` (rows of at most 1,024).
+    """
+    base, x, over = traffic(op, Kind.NORM), given_tensors(op)[0], op.args[1]
+    row = prod(over) if isinstance(over, tuple) else x.shape[over] if x.shape else 1
+    rows, is_softmax = x.numel / max(1, row), "softmax" in op.name
+    held = 1 << max(0, row - 1).bit_length() if is_softmax and row <= _PERSISTENT else row
+    threads = min(held, _WARP) if is_softmax else _BLOCK
+    base = replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
+    yield base
 
 
 def _cast(op: OpRecord) -> Iterator[Work]:
@@ -142,27 +145,14 @@ def _written_only(op: OpRecord) -> Iterator[Work]:
 
 def _looked_up(op: OpRecord) -> Iterator[Work]:
     """Rows of a table: as much is read as is written, and the indices."""
-    written = sum(tensor.nbytes for tensor in op.outputs)
     indices = sum(tensor.nbytes for tensor in given_tensors(op) if "int" in tensor.dtype)
-    yield Work(
-        kind=Kind.INDEXING if written > FEW_BYTES else Kind.SCALAR,
-        dtype=op.outputs[0].dtype,
-        elements=op.outputs[0].numel,
-        read_bytes=written + indices,
-        written_bytes=written,
-    )
+    base = moved(op.outputs[0], Kind.INDEXING)
+    yield replace(base, read_bytes=base.read_bytes + indices)
 
 
 def _written_by_index(op: OpRecord) -> Iterator[Work]:
     """``(destination, indices, values)``: the values are read and written."""
-    values = given_tensors(op)[-1]
-    yield Work(
-        kind=Kind.INDEXING,
-        dtype=values.dtype,
-        elements=values.numel,
-        read_bytes=values.nbytes,
-        written_bytes=values.nbytes,
-    )
+    yield moved(given_tensors(op)[-1], Kind.INDEXING)
 
 
 _RULES: Final[dict[str, Rule]] = {

@@ -10,7 +10,7 @@ from typing import Final
 from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.traffic import given_tensors, traffic
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
@@ -163,12 +163,7 @@ def convolution_backward(op: OpRecord) -> Iterator[Work]:
         product = _convolution(op, size, (gradient, source, weight), sides)
         yield replace(product, is_filter_gradient=True, is_uneven_group=False)
     if len(wanted) > 2 and wanted[2]:
-        yield Work(
-            kind=Kind.REDUCTION,
-            dtype=gradient.dtype,
-            elements=gradient.numel,
-            read_bytes=gradient.nbytes,
-        )
+        yield replace(moved(gradient, Kind.REDUCTION), written_bytes=0.0)
 
 
 class _Size:

@@ -41,3 +41,14 @@ def traffic(op: OpRecord, kind: Kind, passes: tuple[float, float] = (1.0, 1.0)) 
         read_bytes=passes[0] * read,
         written_bytes=passes[1] * written,
     )
+
+
+def moved(tensor: TensorSpec, kind: Kind) -> Work:
+    """Return a kernel that reads a tensor and writes as much."""
+    return Work(
+        kind=Kind.SCALAR if 2 * tensor.nbytes <= FEW_BYTES else kind,
+        dtype=tensor.dtype,
+        elements=tensor.numel,
+        read_bytes=tensor.nbytes,
+        written_bytes=tensor.nbytes,
+    )
