@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 
 from torchgauge.estimate.compute.formulas.arguments import argument
 from torchgauge.estimate.time.gpu.timeline import Issue
-from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.operators import kernels_of
+from torchgauge.estimate.time.kernels.kinds import NO_KERNEL, Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
 from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
@@ -68,6 +68,8 @@ class _Group:
     """Its own, and those of the groups that it absorbed."""
     computes: bool = False
     """It computes again what others make too."""
+    reduced: int = 0
+    """Elements that its last reduction leaves, which operators may go over in the same kernel."""
 
     def __post_init__(self) -> None:
         self.bits = 1 << self.number
@@ -76,6 +78,8 @@ class _Group:
         self._note_read(sources)
         for index, tensor in zip(op.writes, op.outputs, strict=False):
             self.made[index] = max(self.made.get(index, 0), tensor.nbytes)
+        if work.kind is Kind.REDUCTION:
+            self.reduced = op.outputs[0].numel
         self.ops.append(op)
         self.works.append(work)
 
@@ -93,6 +97,7 @@ class _Group:
         self.bits |= other.bits
         self.ancestors = (self.ancestors | other.ancestors) & ~self.bits
         self.computes |= other.computes
+        self.reduced = other.reduced or self.reduced
 
 
 class _Graph:
@@ -168,7 +173,8 @@ class _Graph:
     def _joins(self, op: OpRecord, work: Work, group: _Group, makers: Mapping[int, _Group]) -> bool:
         if group.phase is not op.phase or group.works[0].kind not in FUSABLE:
             return False
-        if work.kind is not Kind.SCALAR and group.elements != work.elements:
+        sizes = group.elements, group.reduced
+        if work.kind is not Kind.SCALAR and work.elements not in sizes:
             return False
         others = (other for other in makers.values() if other is not group)
         return not any(other.ancestors & group.bits for other in others)
@@ -254,7 +260,8 @@ def _as_compiled(work: Work, *, channels_last: bool) -> Work:
 
 def _running(trace: Trace) -> Iterator[OpRecord]:
     """Yield the operators that run kernels: a view only names what it reads."""
-    return (op for op in trace.ops if not op.is_view)
+    names = (op for op in trace.ops if not op.is_view)
+    return (op for op in names if packet_of(op.name) not in NO_KERNEL)
 
 
 def _users(trace: Trace) -> Counter[tuple[int, int]]:
