@@ -34,6 +34,7 @@ _AVERAGE = {"grouped": 1.358, "small": 0.783, "in_out": 0.725, "default": 0.823}
 """Time with channels last, of NCHW, by the kind of convolution. Source: PyTorch,
 ``torch/_inductor/graph.py`` (``decide_layout_opt``)."""
 _FEW_CHANNELS, _NODES_PER_CONVOLUTION = 64, 300
+_MOST_JOINED = 8
 _MOST_SOURCES = 8, 4
 """Tensors that an element is computed again from, for one user and for several; of more, it is
 written. Source: PyTorch, ``torch/_inductor/config.py`` (``realize_acc_reads_threshold``,
@@ -202,7 +203,7 @@ def fused(trace: Trace, c: Mapping[str, float]) -> Iterator[Issue]:
         works = kernels_of(op)
         if not works or is_first_step_only(trace, op) or is_on_host(trace, op):
             continue
-        works = tuple(_as_compiled(work, channels_last=channels_last) for work in works)
+        works = tuple(_as_compiled(op, work, channels_last=channels_last) for work in works)
         if works[0].kind is Kind.BATCH_STATISTICS and len(works) > 1:
             graph.add(op, works[:1], makes=False)
             works = works[1:]
@@ -249,10 +250,16 @@ def _sort_of(op: OpRecord) -> str:
     return "in_out" if weight[0] * 2 <= weight[1] and weight[2] > 1 else "default"
 
 
-def _as_compiled(work: Work, *, channels_last: bool) -> Work:
-    """Return a kernel as Inductor writes or calls it: its resampling is element-wise."""
+def _as_compiled(op: OpRecord, work: Work, *, channels_last: bool) -> Work:
+    """Return a kernel as Inductor writes or calls it: its resampling is element-wise.
+
+    Of more than eight tensors that are joined each is copied, and nothing fuses with that. Source:
+    PyTorch, ``torch/_inductor/lowering.py`` (``cat``, ``max_pointwise_cat_inputs``).
+    """
     if work.kind is Kind.UPSAMPLING:
         return replace(work, kind=Kind.BROADCAST)
+    if op.name == "aten.cat.default" and len(given_tensors(op)) > _MOST_JOINED:
+        return replace(work, kind=Kind.MULTI_TENSOR)
     if work.is_convolution and channels_last:
         return replace(work, copied_bytes=0.0, is_channels_last=True)
     return work
