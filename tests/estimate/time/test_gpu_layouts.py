@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def works(step: Trace) -> list[Work]:
     return [work for op in step.ops for work in kernels_on_gpu(op)]
 
 
-def compute(work: Work, **changed: float) -> float:
+def compute(work: Work, **changed: Any) -> float:
     work = replace(work, **changed)
     seconds: float = kernel_time(work.kind, work, MODEL.rates(work), MODEL.coefficients).compute
     return seconds
