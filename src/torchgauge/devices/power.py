@@ -63,13 +63,13 @@ def share_of_full_rate(device: Device, arithmetic: Arithmetic) -> float:
     return 1.0 if own is None or most is None else min(1.0, own / most)
 
 
-def _clocks(device: Device) -> float | None:
+def clocks_of(device: Device) -> float | None:
     """Return the clocks of all multiprocessors in a second."""
     return (device.sm_count or 0) * (device.boost_clock_hz or 0.0) or None
 
 
 def _watts_per_clock(device: Device) -> float | None:
-    clocks = _clocks(device)
+    clocks = clocks_of(device)
     return device.tdp_watts / clocks if clocks and device.tdp_watts else None
 
 
@@ -79,7 +79,7 @@ def _watts_per_flop(device: Device) -> float | None:
 
 
 def _per_clock(device: Device, arithmetic: Arithmetic) -> float | None:
-    clocks, peak = _clocks(device), device.peak_rate(arithmetic)
+    clocks, peak = clocks_of(device), device.peak_rate(arithmetic)
     return peak / clocks if clocks and peak else None
 
 

@@ -30,7 +30,7 @@ class Rates:
     compute: Number
     """FLOPs per second of products in the kernel's arithmetic, sustained."""
     vector: Number
-    """FLOPs per second of the ordinary cores, sustained."""
+    """Steps per second of the ordinary cores beside products, sustained."""
     bandwidth: Number
     """Bytes per second from memory, sustained."""
     peak_bandwidth: Number
@@ -58,8 +58,9 @@ class KernelTime:
 _UNROLLED: Final = 25.0
 """Elements of the largest window that PyTorch's depthwise kernel has a loop of its own for.
 
-Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1; that of
-the filter's gradient is the same for all)."""
+Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1)."""
+_RESIDENT: Final = 6.0
+"""Blocks of 256 threads that a multiprocessor of capability 8.6 has at once (8 others)."""
 _NOTHING: Final = 1e-12
 """Seconds that keep a ratio, and its logarithm, finite."""
 
@@ -153,16 +154,23 @@ def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
 
 
 def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    """A thread per pixel and channel: it begins, then goes over the window."""
-    is_general = (work.window > _UNROLLED) * (1.0 - work.is_filter_gradient)
-    window = work.flops * c["depthwise.any_size"] ** is_general
+    """A thread per pixel and channel: it begins, then goes over the window.
+
+    For the filter's gradient of NCHW a block of 256 threads per weight goes over all pixels, each
+    of which it finds anew (``conv_depthwise2d_grad_weight_kernel``): few weights leave
+    multiprocessors idle. cuDNN has kernels for channels last.
+    """
+    is_filter, share = 1.0 * work.is_filter_gradient, 1.0 * work.is_channels_last
+    window = work.flops * c["depthwise.any_size"] ** (1.0 * (work.window > _UNROLLED))
     steps = window + 2.0 * c["depthwise.begin"] * work.elements
-    steps = steps * _gradient(work, c, "depthwise") / c["depthwise.compute"]
+    steps = steps * c["depthwise.data_gradient"] ** work.is_data_gradient
+    wave = _largest(1.0, _RESIDENT * rates.processors / (work.batch * work.window))
+    found = work.flops * c["depthwise.filter_gradient"] * wave
+    steps = steps * (1.0 - is_filter) + found * is_filter
     last = work.flops + 2.0 * c["depthwise_last.begin"] * work.elements
-    last = last * _gradient(work, c, "depthwise") / c["depthwise_last.compute"]
-    share = 1.0 * work.is_channels_last
+    last = last * _gradient(work, c, "depthwise_last") / c["depthwise_last.compute"]
     return (
-        (last * share + steps * (1.0 - share)) / rates.vector,
+        (last * share + steps / c["depthwise.compute"] * (1.0 - share)) / rates.vector,
         _memory(work.nbytes, c["depthwise.memory"], rates, c),
     )
 
@@ -208,6 +216,15 @@ def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Nu
     return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
 
 
+def _statistics(
+    kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
+) -> tuple[Number, Number]:
+    """A block per channel of NCHW (cuDNN's ``bn_*_1C11_kernel``): few leave processors idle."""
+    memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    idle = c["batch_statistics.channels"] * rates.processors / work.rows
+    return 0.0 * memory, memory * (1.0 + idle)
+
+
 def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     steps = work.elements * (c["index.steps"] + c["pooling.steps"] * work.window)
     return steps / rates.vector, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
@@ -231,6 +248,7 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.BROADCAST: _indexed,
     Kind.COPY: _indexed,
     Kind.NORM: _norm,
+    Kind.BATCH_STATISTICS: _statistics,
     Kind.POOLING: _pooling,
     Kind.RECURRENT: _recurrent,
     Kind.UPSAMPLING: _upsampling,

@@ -51,9 +51,7 @@ def combined(kernel: Value, rate: Value) -> Value:
 
 def rate_of(kind: Kind, arithmetic: Arithmetic) -> Rate:
     """Return the rate of the device that a kernel's time goes with."""
-    if kind is Kind.DEPTHWISE:
-        return Rate.VECTOR
-    if kind not in _GROUP_OF:
+    if kind is Kind.DEPTHWISE or kind not in _GROUP_OF:
         return Rate.BANDWIDTH
     return Rate.VECTOR if arithmetic is Arithmetic.FP32 else Rate.TENSOR
 

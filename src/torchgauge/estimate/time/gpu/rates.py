@@ -13,7 +13,7 @@ from typing import Final
 from torchgauge.devices import Device
 from torchgauge.devices.device import Arithmetic, Kind
 from torchgauge.devices.evidence import Rate, factor_of
-from torchgauge.devices.power import headroom
+from torchgauge.devices.power import clocks_of, headroom
 from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.kernels.work import Work
 
@@ -62,15 +62,12 @@ def rates_of(
     ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
     part of the tensor cores' rate (coefficient ``Hopper.portable``).
     """
-    vector = _sustained(device, Arithmetic.FP32, coefficients)
-    compute = vector
-    if arithmetic is not Arithmetic.FP32:
-        compute = _sustained(device, arithmetic, coefficients)
-        if is_portable:
-            compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
+    compute = _sustained(device, arithmetic, coefficients)
+    if is_portable and arithmetic is not Arithmetic.FP32:
+        compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
-        vector=vector * share,
+        vector=_steps(device) * share,
         bandwidth=_bandwidth(device, coefficients),
         peak_bandwidth=device.bandwidth_bytes_per_second,
         cache_bytes=float(device.l2_bytes or 0),
@@ -102,6 +99,18 @@ def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str
     own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)
     under_load: float = headroom(device, arithmetic) ** coefficients["power"]
     return peak * own * under_load
+
+
+def _steps(device: Device) -> float:
+    """Return twice the integer operations of all multiprocessors in a second.
+
+    Indices and conversions, not multiplications, take the time of kernels beside products. 64
+    lanes of each multiprocessor do them from Volta on, and all lanes before (CUDA C++ Programming
+    Guide, "Arithmetic Instructions").
+    """
+    all_lanes = device.fp32_flops_per_second or 0.0
+    is_old = (device.compute_capability or _VOLTA) < _VOLTA
+    return all_lanes if is_old else 128.0 * (clocks_of(device) or all_lanes / 128.0)
 
 
 def _bandwidth(device: Device, coefficients: Mapping[str, float]) -> float:

@@ -203,7 +203,7 @@ def _convolution(
     """Return one of a convolution's products: the operands are two factors and the result."""
     first, second, result = operands
     images = sum(tensor.nbytes for tensor in operands if tensor is not size.weight)
-    is_channels_last = _is_channels_last(op)
+    last = is_channels_last(op)
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
@@ -217,15 +217,16 @@ def _convolution(
         batch=size.groups,
         window=size.window,
         padding=size.padding,
-        copied_bytes=0.0 if is_channels_last else 2.0 * images,
+        copied_bytes=0.0 if last else 2.0 * images,
         is_convolution=True,
-        is_channels_last=is_channels_last,
+        is_channels_last=last,
         is_uneven_group=size.groups > 1 and sides[1] > ALIGNED and sides[1] % (2 * ALIGNED) > 0,
         is_unaligned=size.groups == 1 and size.is_unaligned,
     )
 
 
-def _is_channels_last(op: OpRecord) -> bool:
+def is_channels_last(op: OpRecord) -> bool:
+    """Return whether the first tensor of an operator has its channels last."""
     first = op.layouts[0] if op.layouts else Layout.CONTIGUOUS
     return Layout.CHANNELS_LAST in first and Layout.CONTIGUOUS not in first
 
