@@ -156,8 +156,8 @@ PRIORS: dict[str, Prior] = {
     **{f"{name}.memory": Prior(expected=0.88, spread=0.05, meaning=meaning)
        for name, meaning in _POINTWISE.items()},
     "batch_statistics.channels": Prior(
-        expected=0.3, spread=0.7, meaning="share of the memory's bandwidth that a multiprocessor "
-        "reaches, of its part: its inverse"),
+        expected=1.0, spread=0.7,
+        meaning="blocks that a multiprocessor needs for its part of the bandwidth"),
     "driver.allocation_ms_per_gib": Prior(
         expected=5.0, spread=0.5,
         meaning="asking the driver for memory, where a loop empties the cache"),

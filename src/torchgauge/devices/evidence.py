@@ -109,8 +109,9 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
 def _expected(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
     """Return the share that is expected of a board that nobody measured, from how it is built.
 
-    - *Tensor cores*: what is published of the chips (``Hopper.tensor``), else the common share;
-      GeForce boards clock beyond what is listed.
+    That is what is published of its chips (``Hopper.tensor``), else
+
+    - *Tensor cores*: the common share; GeForce boards clock beyond what is listed.
     - *Ordinary cores*: a scheduler with 32 lanes of float32 issues one instruction per clock, so
       that each load and each address costs a multiplication (from compute capability 8.6 on; 16
       lanes before, and two instructions per clock before Volta: CUDA C++ Programming Guide,
@@ -120,10 +121,11 @@ def _expected(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
       reads 8 bytes in each reaches 57 % of the bandwidth, and 97 % on an A40
       (te42kyfo/gpu-benches, gpu-stream).
     """
+    published = [f"{chips}.{rate}" for chips in _chips(device) if f"{chips}.{rate}" in c]
+    if published:
+        return c[published[0]]
     if rate is Rate.TENSOR:
-        published = (f"{chips}.{rate}" for chips in _chips(device))
-        common = next((c[name] for name in published if name in c), c[rate])
-        return common * (c["tensor.geforce"] if device.kind is Kind.CONSUMER else 1.0)
+        return c[rate] * (c["tensor.geforce"] if device.kind is Kind.CONSUMER else 1.0)
     if rate is Rate.VECTOR:
         shares_issue = (device.compute_capability or _FEW_LANES) > _FEW_LANES
         return c[rate] * (c["vector.one_issue"] if shares_issue else 1.0)

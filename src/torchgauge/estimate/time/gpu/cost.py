@@ -112,7 +112,8 @@ def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Num
     A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
     begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
     they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), however
-    the tile's size was chosen.
+    the tile's size was chosen. A filter's gradient has few tiles and many pixels, which cuDNN
+    splits among all processors.
     """
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
@@ -121,7 +122,7 @@ def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Num
     narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
     flops = 2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
     tiles = work.batch * (-(-long // 128.0)) * (-(-work.columns // 128.0))
-    tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
+    tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles * (1.0 - filter_side)
     return flops / (rates.compute * c[f"{name}.compute"]) * tail
 
 
@@ -220,9 +221,8 @@ def _statistics(
     kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
 ) -> tuple[Number, Number]:
     """A block per channel of NCHW (cuDNN's ``bn_*_1C11_kernel``): few leave processors idle."""
-    memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
-    idle = c["batch_statistics.channels"] * rates.processors / work.rows
-    return 0.0 * memory, memory * (1.0 + idle)
+    nothing, memory = _pointwise(kind, work, rates, c)
+    return nothing, memory * (1.0 + c[f"{kind}.channels"] * rates.processors / work.rows)
 
 
 def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
