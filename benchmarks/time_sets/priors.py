@@ -177,6 +177,8 @@ FIXED: dict[str, Fixed] = {
     "CDNA 3.0.tensor": Fixed(
         value=0.52, meaning="as tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
         "products (as for Hopper)"),
+    "compiled.batch_statistics.channels": Fixed(
+        value=0.01, meaning="as batch_statistics.channels: Inductor splits sums among blocks"),
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),

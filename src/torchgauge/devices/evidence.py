@@ -98,15 +98,15 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
         return own
-    expected = _expected(device, rate, coefficients)
+    expected = expected_of(device, rate, coefficients)
     found = [
-        log(coefficients[f"{other.name}.{rate}"] / _expected(other, rate, coefficients))
+        log(coefficients[f"{other.name}.{rate}"] / expected_of(other, rate, coefficients))
         for other in _of_kin(device, rate, coefficients)
     ]
     return expected * exp(sum(found) / (len(found) + 1))
 
 
-def _expected(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
+def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
     """Return the share that is expected of a board that nobody measured, from how it is built.
 
     That is what is published of its chips (``Hopper.tensor``), else
