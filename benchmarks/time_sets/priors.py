@@ -155,9 +155,9 @@ PRIORS: dict[str, Prior] = {
     "upsampling.memory": Prior(expected=0.7, spread=0.3, meaning="its operands"),
     **{f"{name}.memory": Prior(expected=0.88, spread=0.05, meaning=meaning)
        for name, meaning in _POINTWISE.items()},
-    "batch_statistics.channels": Prior(
-        expected=1.0, spread=0.7,
-        meaning="blocks that a multiprocessor needs for its part of the bandwidth"),
+    "batch_statistics.block": Prior(
+        expected=4.0, spread=0.7, meaning="10^9 elements per second in a block of 512 threads, "
+        "which has a quarter of bandwidth.in_flight"),
     "driver.allocation_ms_per_gib": Prior(
         expected=5.0, spread=0.5,
         meaning="asking the driver for memory, where a loop empties the cache"),
@@ -177,8 +177,8 @@ FIXED: dict[str, Fixed] = {
     "CDNA 3.0.tensor": Fixed(
         value=0.52, meaning="as tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
         "products (as for Hopper)"),
-    "compiled.batch_statistics.channels": Fixed(
-        value=0.01, meaning="as batch_statistics.channels: Inductor splits sums among blocks"),
+    "compiled.batch_statistics.block": Fixed(
+        value=1e4, meaning="as batch_statistics.block: Inductor splits sums among all blocks"),
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),

@@ -130,7 +130,8 @@ def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
         shares_issue = (device.compute_capability or _FEW_LANES) > _FEW_LANES
         return c[rate] * (c["vector.one_issue"] if shares_issue else 1.0)
     each = device.bandwidth_bytes_per_second / (device.sm_count or inf)
-    return c[rate] / (1.0 + (each / 1e9 / c["bandwidth.in_flight"]) ** 2) ** 0.5
+    reached: float = c[rate] / (1.0 + (each / 1e9 / c["bandwidth.in_flight"]) ** 2) ** 0.5
+    return reached
 
 
 def _chips(device: Device) -> tuple[str, str]:

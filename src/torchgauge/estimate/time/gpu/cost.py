@@ -220,9 +220,9 @@ def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Nu
 def _statistics(
     kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
 ) -> tuple[Number, Number]:
-    """A block per channel of NCHW (cuDNN's ``bn_*_1C11_kernel``): few leave processors idle."""
+    """A block per channel of NCHW, as slow as its own loads (cuDNN's ``bn_*_1C11_kernel``)."""
     nothing, memory = _pointwise(kind, work, rates, c)
-    return nothing, memory * (1.0 + c[f"{kind}.channels"] * rates.processors / work.rows)
+    return nothing, memory + work.elements / (work.rows * c[f"{kind}.block"] * 1e9)
 
 
 def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:

@@ -63,7 +63,7 @@ def rates_of(
         compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
-        vector=steps_per_second(device) * share,
+        vector=steps_per_second(device) * _under_load(device, Arithmetic.FP32, coefficients) * share,
         bandwidth=_bandwidth(device, coefficients),
         peak_bandwidth=device.bandwidth_bytes_per_second,
         cache_bytes=float(device.l2_bytes or 0),
@@ -91,8 +91,13 @@ def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str
     peak = device.peak_rate(arithmetic) or device.fp32_flops_per_second or 0.0
     is_ordinary = arithmetic is Arithmetic.FP32 or not device.has_tensor_cores
     own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)
-    under_load: float = headroom(device, arithmetic) ** coefficients["power"]
-    return peak * own * under_load
+    return peak * own * _under_load(device, arithmetic, coefficients)
+
+
+def _under_load(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
+    """Return the clock that the power limit leaves, of the boost clock."""
+    share: float = headroom(device, arithmetic) ** coefficients["power"]
+    return share
 
 
 def _bandwidth(device: Device, coefficients: Mapping[str, float]) -> float:
