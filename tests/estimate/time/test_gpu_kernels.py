@@ -144,10 +144,11 @@ def test_sums_of_a_batch_norm_are_a_block_per_channel() -> None:
     assert {work.rows for work in sums} == {64}
     few, many = (
         kernel_time(work.kind, work, MODEL.rates(work), MODEL.coefficients).memory
-        for work in (replace(sums[0], rows=channels) for channels in (64, 64_000))
+        for work in (replace(sums[0], rows=blocks) for blocks in (64, 1e12))
     )
-    needed = MODEL.coefficients["batch_statistics.channels"] * MODEL.device.sm_count / 64
-    assert few / many == pytest.approx(1 + needed, rel=0.01)
+    each = MODEL.coefficients["batch_statistics.block"] * 1e9
+    assert few - many == pytest.approx(sums[0].elements / 64 / each, rel=0.01)
+    assert of_compiled(MODEL.coefficients)["batch_statistics.block"] > 1000
 
 
 @pytest.mark.parametrize("kind", [Kind.ELEMENTWISE, Kind.BATCH_NORM, Kind.REDUCTION, Kind.NORM])

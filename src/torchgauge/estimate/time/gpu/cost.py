@@ -56,9 +56,7 @@ class KernelTime:
 
 
 _UNROLLED: Final = 25.0
-"""Elements of the largest window that PyTorch's depthwise kernel has a loop of its own for.
-
-Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1)."""
+"""Elements of the largest window that has a loop of its own (PyTorch, ``DepthwiseConv2d.cu``)."""
 _RESIDENT: Final = 6.0
 """Blocks of 256 threads that a multiprocessor of capability 8.6 has at once (8 others)."""
 _NOTHING: Final = 1e-12
@@ -157,9 +155,8 @@ def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
 def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """A thread per pixel and channel: it begins, then goes over the window.
 
-    For the filter's gradient of NCHW a block of 256 threads per weight goes over all pixels, each
-    of which it finds anew (``conv_depthwise2d_grad_weight_kernel``): few weights leave
-    multiprocessors idle. cuDNN has kernels for channels last.
+    For the filter's gradient of NCHW a block per weight goes over all pixels, each of which it
+    finds anew: few weights leave processors idle. cuDNN has kernels for channels last.
     """
     is_filter, share = 1.0 * work.is_filter_gradient, 1.0 * work.is_channels_last
     window = work.flops * c["depthwise.any_size"] ** (1.0 * (work.window > _UNROLLED))
@@ -217,9 +214,7 @@ def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Nu
     return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
 
 
-def _statistics(
-    kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
-) -> tuple[Number, Number]:
+def _sums(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """A block per channel of NCHW, as slow as its own loads (cuDNN's ``bn_*_1C11_kernel``)."""
     nothing, memory = _pointwise(kind, work, rates, c)
     return nothing, memory + work.elements / (work.rows * c[f"{kind}.block"] * 1e9)
@@ -248,7 +243,7 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.BROADCAST: _indexed,
     Kind.COPY: _indexed,
     Kind.NORM: _norm,
-    Kind.BATCH_STATISTICS: _statistics,
+    Kind.BATCH_STATISTICS: _sums,
     Kind.POOLING: _pooling,
     Kind.RECURRENT: _recurrent,
     Kind.UPSAMPLING: _upsampling,

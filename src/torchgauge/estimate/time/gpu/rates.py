@@ -58,12 +58,12 @@ def rates_of(
     ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
     part of the tensor cores' rate (coefficient ``Hopper.portable``).
     """
-    compute = _sustained(device, arithmetic, coefficients)
+    power, compute = coefficients["power"], _sustained(device, arithmetic, coefficients)
     if is_portable and arithmetic is not Arithmetic.FP32:
         compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
-        vector=steps_per_second(device) * _under_load(device, Arithmetic.FP32, coefficients) * share,
+        vector=steps_per_second(device) * share * headroom(device, Arithmetic.FP32) ** power,
         bandwidth=_bandwidth(device, coefficients),
         peak_bandwidth=device.bandwidth_bytes_per_second,
         cache_bytes=float(device.l2_bytes or 0),
@@ -91,13 +91,8 @@ def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str
     peak = device.peak_rate(arithmetic) or device.fp32_flops_per_second or 0.0
     is_ordinary = arithmetic is Arithmetic.FP32 or not device.has_tensor_cores
     own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)
-    return peak * own * _under_load(device, arithmetic, coefficients)
-
-
-def _under_load(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
-    """Return the clock that the power limit leaves, of the boost clock."""
-    share: float = headroom(device, arithmetic) ** coefficients["power"]
-    return share
+    under_load: float = headroom(device, arithmetic) ** coefficients["power"]
+    return peak * own * under_load
 
 
 def _bandwidth(device: Device, coefficients: Mapping[str, float]) -> float:
