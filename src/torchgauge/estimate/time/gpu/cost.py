@@ -20,8 +20,8 @@ Number = Any
 """A float, or an array of floats."""
 
 
-Formula = Callable[[Kind, Any, "Rates", Mapping[str, Number]], tuple[Number, Number]]
-"""Seconds that computing alone, and that memory alone would take."""
+Formula = Callable[[Any, "Rates", Mapping[str, Number]], Number]
+"""Seconds that computing alone would take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Rates:
     compute: Number
     """FLOPs per second of products in the kernel's arithmetic, sustained."""
     vector: Number
-    """FLOPs per second of the ordinary cores, sustained."""
+    """Steps per second of the ordinary cores beside products, sustained."""
     bandwidth: Number
     """Bytes per second from memory, sustained."""
     peak_bandwidth: Number
@@ -57,10 +57,9 @@ class KernelTime:
 
 
 _UNROLLED: Final = 25.0
-"""Elements of the largest window that PyTorch's depthwise kernel has a loop of its own for.
-
-Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1; that of
-the filter's gradient is the same for all)."""
+"""Elements of the largest window that has a loop of its own (PyTorch, ``DepthwiseConv2d.cu``)."""
+_RESIDENT: Final = 6.0
+"""Blocks of 256 threads that a multiprocessor of capability 8.6 has at once (8 others)."""
 _TILES: Final = (
     (256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), (128.0, 64.0),
     (64.0, 128.0), (64.0, 64.0), (128.0, 32.0), (64.0, 32.0),
@@ -83,8 +82,13 @@ def kernel_time(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) ->
 
     Assumes: it has the GPU for itself, and its operands come from memory unless they fit in L2.
     """
-    formula: Formula = _FORMULAS.get(kind, _pointwise)
-    compute, memory = formula(kind, work, rates, c)
+    formula, compute, memory = _FORMULAS.get(kind), 0.0 * work.nbytes, 0.0 * work.nbytes
+    if formula is not None:
+        compute = formula(work, rates, c)
+    if kind is not Kind.SCALAR:
+        memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    if kind is Kind.BATCH_STATISTICS:
+        memory = memory + _sums(work, c)
     launch = c["launch.kernel_us"] * 1e-6 + 0.0 * memory
     return KernelTime(
         compute=compute,
@@ -144,18 +148,14 @@ def _product(
     return 2.0 * least / (rates.compute * c[f"{name}.compute"])
 
 
-def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _matmul(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     product = _product(work, rates, c, "matmul", work.columns)
-    product = product * c["matmul.unaligned"] ** work.is_unaligned
-    return product, _memory(work.nbytes, c["matmul.memory"], rates, c)
+    return product * c["matmul.unaligned"] ** work.is_unaligned
 
 
-def _convolution(
-    _: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
-) -> tuple[Number, Number]:
+def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Groups whose channels are no power of two have tiles of one width, channels last."""
     last, is_filter = work.is_channels_last, work.is_filter_gradient
-    memory = _memory(work.nbytes, c["convolution.memory"], rates, c)
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     window = c["convolution.window"] * c["convolution.window_last"] ** last
     is_uneven = work.is_uneven_group * last
@@ -167,29 +167,32 @@ def _convolution(
     product = product * (c["convolution.grouped_uneven"] ** is_uneven + groups)
     product = product * c["convolution.unaligned"] ** work.is_unaligned
     native = product * c["convolution.native"]
-    return product + _smallest(copied, native) * rates.copies_layout, memory
+    return product + _smallest(copied, native) * rates.copies_layout
 
 
-def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _recurrent(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Each step is a product and the gates' kernel, which wait for the step before."""
     steps = _product(work, rates, c, "matmul", work.columns) + c["recurrent.step_us"] * 1e-6
-    return work.window * steps, _memory(work.nbytes, c["recurrent.memory"], rates, c)
+    return work.window * steps
 
 
-def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    """A thread per pixel and channel: it begins, then goes over the window."""
-    is_general = (work.window > _UNROLLED) * (1.0 - work.is_filter_gradient)
-    window = work.flops * c["depthwise.any_size"] ** is_general
+def _depthwise(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
+    """A thread per pixel and channel: it begins, then goes over the window.
+
+    For the filter's gradient of NCHW a block per weight goes over all pixels, each of which it
+    finds anew: few weights leave processors idle. cuDNN has kernels for channels last.
+    """
+    is_filter, share = 1.0 * work.is_filter_gradient, 1.0 * work.is_channels_last
+    window = work.flops * c["depthwise.any_size"] ** (1.0 * (work.window > _UNROLLED))
     steps = window + 2.0 * c["depthwise.begin"] * work.elements
-    steps = steps * _gradient(work, c, "depthwise") / c["depthwise.compute"]
+    steps = steps * c["depthwise.data_gradient"] ** work.is_data_gradient
+    wave = _largest(1.0, _RESIDENT * rates.processors / (work.batch * work.window))
+    found = work.flops * c["depthwise.filter_gradient"] * wave
+    steps = steps * (1.0 - is_filter) + found * is_filter
     last = work.flops + 2.0 * c["depthwise_last.begin"] * work.elements
-    last = last * _gradient(work, c, "depthwise") / c["depthwise_last.compute"]
+    last = last * _gradient(work, c, "depthwise_last") / c["depthwise_last.compute"]
     last = last * c["depthwise_last.large"] ** (1.0 * (work.elements >= _INDEXED))
-    share = 1.0 * work.is_channels_last
-    return (
-        (last * share + steps * (1.0 - share)) / rates.vector,
-        _memory(work.nbytes, c["depthwise.memory"], rates, c),
-    )
+    return (last * share + steps / c["depthwise.compute"] * (1.0 - share)) / rates.vector
 
 
 def _gradient(work: Any, c: Mapping[str, Number], name: str) -> Number:
@@ -198,7 +201,7 @@ def _gradient(work: Any, c: Mapping[str, Number], name: str) -> Number:
     return data**work.is_data_gradient * filter_**work.is_filter_gradient
 
 
-def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _attention(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Blocks of 64 queries and 64 keys are computed whole, heads in widths of 32.
 
     Between its two products each score is scaled, compared, exponentiated and summed by the
@@ -207,47 +210,36 @@ def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
     whole = _up(work.rows, 64.0) * _up(work.columns, 64.0) * _up(work.inner, 32.0)
     flops = work.flops * work.share * whole / (work.rows * work.columns * work.inner)
     scores = flops / (4.0 * _up(work.inner, 32.0))
-    return (
-        flops / (rates.compute * c["attention.compute"])
-        + scores * c["attention.softmax"] / rates.vector,
-        _memory(work.nbytes, c["attention.memory"], rates, c),
-    )
+    products = flops / (rates.compute * c["attention.compute"])
+    return products + scores * c["attention.softmax"] / rates.vector
 
 
-def _pointwise(
-    kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
-) -> tuple[Number, Number]:
-    memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
-    return 0.0 * memory, memory
-
-
-def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _indexed(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Operands of several shapes or orders: divisions find where each element lies."""
-    index = work.elements * c["index.steps"] / rates.vector
-    return index, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    return work.elements * c["index.steps"] / rates.vector
 
 
-def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _norm(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Elements are summed and scaled in float32, and each row's threads combine their sums."""
     softmax = 1.0 * work.is_softmax
     each = c["norm.steps"] * (1.0 - softmax) + c["softmax.steps"] * softmax
     steps = (work.elements + work.padding) * each + work.rows * c["norm.combine"]
-    return steps / rates.vector, _memory(work.nbytes, c["norm.memory"], rates, c)
+    return steps / rates.vector
 
 
-def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _sums(work: Any, c: Mapping[str, Number]) -> Number:
+    """A block per channel of NCHW, as slow as its own loads (cuDNN's ``bn_*_1C11_kernel``)."""
+    return work.elements / (work.rows * c["batch_statistics.block"] * 1e9)
+
+
+def _pooling(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     steps = work.elements * (c["index.steps"] + c["pooling.steps"] * work.window)
-    return steps / rates.vector, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    return steps / rates.vector
 
 
-def _upsampling(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _upsampling(work: Any, _: Rates, c: Mapping[str, Number]) -> Number:
     """Few pixels are few threads: each then waits for its own loads, image after image."""
-    serial = work.inner * c["upsampling.step_us"] * 1e-6
-    return serial, _memory(work.nbytes, c["upsampling.memory"], rates, c)
-
-
-def _scalar(_: Kind, work: Any, __: Rates, ___: Mapping[str, Number]) -> tuple[Number, Number]:
-    return 0.0 * work.nbytes, 0.0 * work.nbytes
+    return work.inner * c["upsampling.step_us"] * 1e-6
 
 
 _FORMULAS: Final[dict[Kind, Formula]] = {
@@ -261,5 +253,4 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.POOLING: _pooling,
     Kind.RECURRENT: _recurrent,
     Kind.UPSAMPLING: _upsampling,
-    Kind.SCALAR: _scalar,
 }

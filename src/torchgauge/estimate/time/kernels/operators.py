@@ -19,6 +19,7 @@ from torchgauge.estimate.time.kernels.products import (
     attention,
     convolution,
     convolution_backward,
+    is_channels_last,
     matmul,
     product_of_unknown_shape,
     recurrent,
@@ -114,10 +115,12 @@ def _cast(op: OpRecord) -> Iterator[Work]:
 
 
 def _batch_norm(op: OpRecord) -> Iterator[Work]:
-    """Statistics first, in training; in evaluation those that are kept."""
+    """Statistics first, in training, a block per channel; in evaluation those that are kept."""
     is_backward = "backward" in op.name
     if is_backward or bool(argument(op, 5, "training")):
-        yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0)
+        x = given_tensors(op)[0]
+        blocks = x.numel if is_channels_last(op) else x.shape[1]
+        yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0, rows=blocks)
     yield traffic(op, Kind.BATCH_NORM)
 
 

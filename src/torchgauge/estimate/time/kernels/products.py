@@ -204,7 +204,7 @@ def _convolution(
     """Return one of a convolution's products: the operands are two factors and the result."""
     first, second, result = operands
     images = sum(tensor.nbytes for tensor in operands if tensor is not size.weight)
-    is_channels_last = _is_channels_last(op)
+    last = is_channels_last(op)
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
@@ -218,20 +218,20 @@ def _convolution(
         batch=size.groups,
         window=size.window,
         padding=size.padding,
-        copied_bytes=0.0 if is_channels_last else 2.0 * images,
+        copied_bytes=0.0 if last else 2.0 * images,
         is_convolution=True,
-        is_channels_last=is_channels_last,
+        is_channels_last=last,
         is_uneven_group=size.groups > 1 and size.is_uneven,
         is_unaligned=size.groups == 1 and size.is_unaligned,
     )
 
 
-def _is_channels_last(op: OpRecord) -> bool:
+def is_channels_last(op: OpRecord) -> bool:
     """Return whether cuDNN is asked to work with the channels last.
 
     Source: PyTorch, ``aten/src/ATen/native/ConvUtils.h`` (``cudnn_conv_suggest_memory_format``).
     """
-    return any(Layout.SUGGESTS_CHANNELS_LAST in layout for layout in op.layouts[:2])
+    return any(Layout.SUGGESTS_CHANNELS_LAST in layout for layout in op.layouts[:3])
 
 
 def _groups(op: OpRecord, position: int) -> int:
