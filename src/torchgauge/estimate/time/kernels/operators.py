@@ -98,7 +98,8 @@ def _norm(op: OpRecord) -> Iterator[Work]:
     (``vectorized_layer_norm_kernel``), ``PersistentSoftmax.cuh`` (rows of at most 1,024).
     """
     base, x, over = traffic(op, Kind.NORM), given_tensors(op)[0], op.args[1]
-    row = prod(over) if isinstance(over, tuple) else x.shape[over] if x.shape else 1
+    assert isinstance(over, int | tuple)
+    row = prod(x.shape[-len(over) :] if isinstance(over, tuple) else x.shape[over:][:1])
     rows, is_softmax = x.numel / max(1, row), "softmax" in op.name
     held = 1 << max(0, row - 1).bit_length() if is_softmax and row <= _PERSISTENT else row
     threads = min(held, _WARP) if is_softmax else _BLOCK
