@@ -70,7 +70,7 @@ _TILES: Final = (
 Source: NVIDIA, Matrix Multiplication Background, "Tile Quantization" (256 x 128 to 64 x 64; of 32
 columns in CUTLASS)."""
 _SPLIT: Final = 1024.0
-"""Elements of the inner side that a block takes at least, where that is split."""
+"""Elements of the inner side that a block of cuBLAS takes at least, where that is split."""
 _INDEXED: Final = 2.0**31
 """Elements from which 32 bits do not count them: cuDNN's depthwise kernels, channels last, are
 others then."""
@@ -126,15 +126,15 @@ def _product(
 
     A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
     begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
-    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), for no
-    longer than a part of a long inner side takes: such a side is split among them.
+    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``). cuBLAS
+    splits a long inner side among them.
     """
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
     rows, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
     narrow, idle = c[f"{name}.narrow"], c[f"{name}.tail"] * rates.processors
     depth = _up(inner, 32.0) + c[f"{name}.prologue"]
-    last = idle * _smallest(depth, _SPLIT)
+    last = idle * (_smallest(depth, _SPLIT) if name == "matmul" else depth)
     works = (
         (work.batch * -(-rows // height) * -(-columns // width) * depth + last)
         * (height * width * (1.0 + narrow / height + narrow / width))
