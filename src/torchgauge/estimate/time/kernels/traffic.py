@@ -25,3 +25,14 @@ def traffic(op: OpRecord, kind: Kind, reads: float = 1.0) -> Work:
         read_bytes=reads * read,
         written_bytes=float(written),
     )
+
+
+def moved(tensor: TensorSpec, kind: Kind) -> Work:
+    """Return a kernel that reads a tensor and writes as much."""
+    return Work(
+        kind=Kind.SCALAR if 2 * tensor.nbytes <= FEW_BYTES else kind,
+        dtype=tensor.dtype,
+        elements=tensor.numel,
+        read_bytes=tensor.nbytes,
+        written_bytes=tensor.nbytes,
+    )
