@@ -184,13 +184,14 @@ FIXED: dict[str, Fixed] = {
     "batch_norm.memory": Fixed(
         value=1.0, meaning="batch normalisation, its statistics apart: as a copy"),
     "Hopper.tensor": Fixed(
-        value=0.82, meaning="as tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
-        "bf16 products (stas00/ml-engineering, maximum achievable matmul FLOPS)"),
+        value=0.92, meaning="of tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
+        "bf16 products and an A100 SXM 86.9 % (stas00/ml-engineering, maximum achievable matmul "
+        "FLOPS)"),
     "Blackwell.tensor": Fixed(
-        value=0.79, meaning="as tensor: a B200 reaches at most 77.6 % of its datasheet in bf16 "
+        value=0.89, meaning="of tensor: a B200 reaches at most 77.6 % of its datasheet in bf16 "
         "products (as for Hopper)"),
     "CDNA 3.0.tensor": Fixed(
-        value=0.52, meaning="as tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
+        value=0.59, meaning="of tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
         "products (as for Hopper)"),
     "compiled.batch_statistics.block": Fixed(
         value=1e4, meaning="as batch_statistics.block: Inductor splits sums among all blocks"),

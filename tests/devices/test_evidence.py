@@ -39,16 +39,19 @@ def test_error_correction_makes_another_memory() -> None:
 
 
 def test_a_published_figure_of_an_architecture_is_a_siblings() -> None:
-    hopper = {**COMMON, "Hopper.tensor": 0.82}
+    """A measured sibling moves it by a third of its distance, as the second of two siblings."""
+    hopper = {**COMMON, "Hopper.tensor": 0.8}
     h100 = find_device("H100-SXM")
     assert evidence_of(h100, Rate.TENSOR, hopper) is Evidence.SIBLING
-    assert factor_of(h100, Rate.TENSOR, hopper) == 0.82
+    assert factor_of(h100, Rate.TENSOR, hopper) == pytest.approx(0.9 * 0.8)
+    moved = {**hopper, "GH200-96GB.tensor": 0.9 * 0.8 * 0.729}
+    assert factor_of(h100, Rate.TENSOR, moved) == pytest.approx(0.9 * 0.8 * 0.9)
 
 
 def test_a_chip_family_is_narrower_than_an_architecture() -> None:
-    found = {**COMMON, "8.6.vector": 0.72, "Ampere.vector": 0.95}
-    assert factor_of(find_device("RTX A6000"), Rate.VECTOR, found) == 0.72
-    assert factor_of(find_device("A100-SXM-80GB"), Rate.VECTOR, found) == 0.95
+    found = {**COMMON, "8.6.vector": 0.5, "Ampere.vector": 1.0}
+    assert factor_of(find_device("RTX A6000"), Rate.VECTOR, found) == 0.4
+    assert factor_of(find_device("A100-SXM-80GB"), Rate.VECTOR, found) == 0.8
 
 
 def expected(name: str, rate: Rate) -> float:

@@ -51,8 +51,7 @@ def evidence_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -
     """
     if _is_measured_here(device, rate) or f"{device.name}.{rate}" in coefficients:
         return Evidence.MEASURED
-    published = any(f"{chips}.{rate}" in coefficients for chips in _chips(device))
-    is_known = published or bool(_of_kin(device, rate, coefficients))
+    is_known = _published(device, rate, coefficients) or _of_kin(device, rate, coefficients)
     return Evidence.SIBLING if is_known else Evidence.DATASHEET
 
 
@@ -93,7 +92,8 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
 
     That is the device's own, else what is expected of it times how far its measured siblings are
     from what is expected of them. One sibling tells half of its distance, two tell two thirds:
-    boards of a chip differ from each other about as much as chips do.
+    boards of a chip differ from each other about as much as chips do. What is published of the
+    chips counts as a sibling that is as expected.
     """
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
@@ -103,15 +103,16 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
         log(coefficients[f"{other.name}.{rate}"] / expected_of(other, rate, coefficients))
         for other in _of_kin(device, rate, coefficients)
     ]
-    return expected * exp(sum(found) / (len(found) + 1))
+    known = len(found) + len(_published(device, rate, coefficients))
+    return expected * exp(sum(found) / (known + 1))
 
 
 def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
     """Return the share that is expected of a board that nobody measured, from how it is built.
 
-    That is what is published of its chips (``Hopper.tensor``), else
+    That is the common share, of which what is published of its chips (``Hopper.tensor``), else
 
-    - *Tensor cores*: the common share; GeForce boards clock beyond what is listed.
+    - *Tensor cores*: GeForce boards clock beyond what is listed.
     - *Ordinary cores*: a scheduler with 32 lanes of float32 issues one instruction per clock, so
       that each load and each address costs a multiplication (from compute capability 8.6 on; 16
       lanes before, and two instructions per clock before Volta: CUDA C++ Programming Guide,
@@ -121,9 +122,9 @@ def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
       reads 8 bytes in each reaches 57 % of the bandwidth, and 97 % on an A40
       (te42kyfo/gpu-benches, gpu-stream).
     """
-    published = [f"{chips}.{rate}" for chips in _chips(device) if f"{chips}.{rate}" in c]
+    published = _published(device, rate, c)
     if published:
-        return c[published[0]]
+        return c[rate] * published[0]
     if rate is Rate.TENSOR:
         return c[rate] * (c["tensor.geforce"] if device.kind is Kind.CONSUMER else 1.0)
     if rate is Rate.VECTOR:
@@ -136,6 +137,10 @@ def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
 
 def _chips(device: Device) -> tuple[str, str]:
     return family_of(device), device.architecture
+
+
+def _published(device: Device, rate: Rate, c: Mapping[str, float]) -> list[float]:
+    return [c[name] for name in (f"{chips}.{rate}" for chips in _chips(device)) if name in c][:1]
 
 
 def _of_kin(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> list[Device]:
