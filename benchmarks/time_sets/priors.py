@@ -67,6 +67,9 @@ PRIORS: dict[str, Prior] = {
     "bandwidth": Prior(expected=0.94, spread=0.02,
                        meaning="memory bandwidth that a copy reaches, of the datasheet's, where "
                        "few bytes in flight are enough"),
+    "bandwidth.geforce": Prior(
+        expected=1.05, spread=0.1, meaning="the same of GeForce boards, of others': no error "
+        "correction, and an L2 that clocks beyond what is listed"),
     "bandwidth.in_flight": Prior(
         expected=36.0, spread=0.2, meaning="GB/s that a multiprocessor's loads in flight allow, "
         "8 bytes in each thread (gpu-stream on V100, A100, H100 and H200, te42kyfo/gpu-benches)"),

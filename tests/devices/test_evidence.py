@@ -11,7 +11,7 @@ from torchgauge.devices.evidence import Evidence, Rate, evidence_of, evidence_te
 
 COMMON = {
     "tensor": 0.9, "tensor.geforce": 1.2, "vector": 0.8, "vector.one_issue": 0.75,
-    "bandwidth": 0.7, "bandwidth.in_flight": 36.0,
+    "bandwidth": 0.7, "bandwidth.geforce": 1.1, "bandwidth.in_flight": 36.0,
 }  # fmt: skip
 RTX_3090 = {**COMMON, "RTX 3090.tensor": 1.1, "RTX 3090.bandwidth": 0.95}
 
@@ -61,6 +61,8 @@ def expected(name: str, rate: Rate) -> float:
 def test_a_geforce_clocks_beyond_what_is_listed() -> None:
     assert expected("RTX 4090", Rate.TENSOR) == pytest.approx(0.9 * 1.2)
     assert expected("RTX 6000 Ada", Rate.TENSOR) == expected("RTX 4090 Laptop", Rate.TENSOR) == 0.9
+    memory = expected("RTX 4090", Rate.BANDWIDTH) / expected("RTX 6000 Ada", Rate.BANDWIDTH)
+    assert memory == pytest.approx(1.1, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
     - *Memory*: what a multiprocessor has in flight is limited (Little's law): one that should move
       more bytes per second than that does not. On an H200 with all threads there a kernel that
       reads 8 bytes in each reaches 57 % of the bandwidth, and 97 % on an A40
-      (te42kyfo/gpu-benches, gpu-stream).
+      (te42kyfo/gpu-benches, gpu-stream). GeForce boards have no error correction, and clock their
+      L2 beyond what is listed.
     """
     published = _published(device, rate, c)
     if published:
@@ -130,8 +131,9 @@ def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
     if rate is Rate.VECTOR:
         shares_issue = (device.compute_capability or _FEW_LANES) > _FEW_LANES
         return c[rate] * (c["vector.one_issue"] if shares_issue else 1.0)
+    common = c[rate] * (c["bandwidth.geforce"] if device.kind is Kind.CONSUMER else 1.0)
     each = device.bandwidth_bytes_per_second / (device.sm_count or inf)
-    reached: float = c[rate] / (1.0 + (each / 1e9 / c["bandwidth.in_flight"]) ** 2) ** 0.5
+    reached: float = common / (1.0 + (each / 1e9 / c["bandwidth.in_flight"]) ** 2) ** 0.5
     return reached
 
 
