@@ -7,7 +7,7 @@ from typing import Final
 from torchgauge.estimate.arguments import given_tensors as given_tensors
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.work import Work
-from torchgauge.facts.trace import OpRecord
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 FEW_BYTES: Final = 16_384
 """A kernel that moves no more is a launch and nothing else."""
