@@ -24,6 +24,7 @@ from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.cuda import virtual_device
 from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.runs import run
+from torchgauge.trace.step.training import as_channels_last
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 
@@ -72,6 +73,8 @@ def traced(
     with tg.meta_construction():
         model = build()
     tensors = {spec.name: spec.make() for spec in inputs}
+    if scenario.channels_last:
+        tensors = {name: as_channels_last(tensor) for name, tensor in tensors.items()}
     given = tensors[""] if list(tensors) == [""] else tensors
     plan = plan_inputs(model, Inputs(data=given))
     assert plan is not None

@@ -20,6 +20,7 @@ from benchmarks.time_sets.priors import FIXED, OWN_COMPILED, OWN_SPREAD, PRIORS
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.validation import agreements, line
 from benchmarks.time_sets.validation import write as write_agreement
+from torchgauge.devices.evidence import expected_of
 from torchgauge.devices.tables import COEFFICIENTS
 from torchgauge.estimate.time.gpu.device_model import COMPILED
 
@@ -80,16 +81,16 @@ def write(fit: Fit, x: torch.Tensor, errors: Mapping[str, float], path: Path, wh
         (name, f"{values[name]:.4g}", prior.expected, prior.spread, "all", prior.meaning)
         for name, prior in PRIORS.items()
     ]
-    for name in (name for name in values if name.startswith(f"{COMPILED}.")):
+    for shared in (name for name in OWN_COMPILED if f"{COMPILED}.{name}" in values):
+        name = f"{COMPILED}.{shared}"
         sets = [label for label, table in fit.tables.items() if table.is_compiled]
-        shared = name.removeprefix(f"{COMPILED}.")
         lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}", OWN_COMPILED[shared],
                       "; ".join(sets), f"as {shared}, compiled"))  # fmt: skip
     for device, rate in sorted(fit.shared, key=lambda key: (key[0].name, key[1])):
         sets = [label for label, table in fit.tables.items() if device.name in table.device_names]
         lines.append((f"{device.name}.{rate}", f"{values[f'{device.name}.{rate}']:.4g}",
-                      f"{values[rate]:.4g}", OWN_SPREAD[rate], "; ".join(sets),
-                      f"as {rate}, of this device and its siblings"))  # fmt: skip
+                      f"{expected_of(device, rate, values):.4g}", OWN_SPREAD[rate],
+                      "; ".join(sets), f"as {rate}, of this device"))  # fmt: skip
     for name, row in FIXED.items():
         lines.append((name, row.value, row.value, 0, "", row.meaning))
     for name, value in errors.items():

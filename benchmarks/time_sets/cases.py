@@ -58,4 +58,5 @@ class TimeCase:
         return repr((
             made, self.build.args, sorted(self.build.keywords.items()), self.inputs,
             self.scenario, self.math_attention_in_half, self.loss and self.loss.func.__qualname__,
+            *(("images with channels last",) if self.scenario.channels_last else ()),
         ))  # fmt: skip

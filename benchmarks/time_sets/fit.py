@@ -2,8 +2,8 @@
 
 The loss is the logarithm of predicted ÷ measured, absolute beyond a few percent, plus how far each
 coefficient goes from what the hardware's documentation says (``PRIORS``): a coefficient that the
-data does not determine stays where it is. Devices have factors of their own for three rates, held
-near those of all devices; siblings share them, and a device without any has the common ones.
+data does not determine stays where it is. Each rate of a device has two factors beside what is
+expected of such a board (``devices.evidence``): one that it shares with its siblings, and its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Fit:
         self.tables = tables
         self.devices = sorted({name for table in tables.values() for name in table.device_names})
         self.shared = _shared(tables)
-        owned = list(dict.fromkeys(self.shared.values()))
+        owned = list(dict.fromkeys(name for names in self.shared.values() for name in names))
         if any(table.is_compiled for table in tables.values()):
             owned += [f"{COMPILED}.{name}" for name in OWN_COMPILED]
         self.names = [*PRIORS, *owned]
@@ -47,15 +47,8 @@ class Fit:
         self.spread = torch.tensor(
             spread
             + [OWN_COMPILED[name.partition(".")[2]] if name.startswith(COMPILED)
-               else self._own_spread(name) for name in owned]
+               else OWN_SPREAD[name.rpartition(".")[2]] for name in owned]
         )  # fmt: skip
-
-    def _own_spread(self, factor: str) -> float:
-        """Return how far a factor may go: less far where the chips' own rate is published."""
-        devices = [device for (device, _), name in self.shared.items() if name == factor]
-        rate = factor.rpartition(".")[2]
-        is_published = any(f"{device.architecture}.{rate}" in FIXED for device in devices)
-        return OWN_SPREAD[rate] * (0.5 if is_published else 1.0)
 
     def values(self, x: torch.Tensor, without: Collection[str] = ()) -> dict[str, torch.Tensor]:
         """Return the coefficients by name; devices' own ones are whole values, not factors.
@@ -68,8 +61,8 @@ class Fit:
             if name.startswith(f"{COMPILED}."):
                 c[name] = c[name] * c[name.removeprefix(f"{COMPILED}.")]
         own = {
-            f"{device.name}.{rate}": c[factor] * factor_of(device, rate, c)  # type: ignore[arg-type]
-            for (device, rate), factor in self.shared.items()
+            f"{device.name}.{rate}": c[of_kin] * c[of_board] * factor_of(device, rate, c)  # type: ignore[arg-type]
+            for (device, rate), (of_kin, of_board) in self.shared.items()
             if device.name not in without
         }
         return c | own
@@ -122,13 +115,14 @@ class Fit:
         return {name: float(value) for name, value in self.values(x).items()}
 
 
-def _shared(tables: Mapping[str, Table]) -> dict[tuple[Device, Rate], str]:
-    """Return the factor of each device's rate that rows depend on: siblings have the same one."""
-    found: dict[tuple[Device, Rate], str] = {}
+def _shared(tables: Mapping[str, Table]) -> dict[tuple[Device, Rate], tuple[str, str]]:
+    """Return the factors of each device's rate that rows depend on: its siblings' and its own."""
+    found: dict[tuple[Device, Rate], tuple[str, str]] = {}
     for table in tables.values():
         for group in table.groups:
             for place in group.rate.unique().tolist():
                 device, arithmetic, _ = table.rates[place]
                 rate = rate_of(group.kind, arithmetic)
-                found[device, rate] = f"kin {'-'.join(map(str, kin(device, rate)))}.{rate}"
+                of_kin = f"kin {'-'.join(map(str, kin(device, rate)))}.{rate}"
+                found[device, rate] = of_kin, f"board {device.name}.{rate}"
     return found

@@ -22,8 +22,9 @@ class Fixed:
     meaning: str
 
 
-OWN_SPREAD = {"tensor": 0.1, "vector": 0.1, "bandwidth": 0.1}
-"""Of the factors by which the rates of a device and its siblings differ from the common ones.
+OWN_SPREAD = {"tensor": 0.07, "vector": 0.07, "bandwidth": 0.05}
+"""Of the factor by which a rate of siblings differs from what is expected of their chips, and of
+that by which each of them differs from its siblings.
 
 Copies reach 0.84 to 0.95 of the datasheet's bandwidth on all GPUs (te42kyfo/gpu-benches,
 gpu-stream): what a fit wants beyond that belongs to other kernels.
@@ -44,7 +45,6 @@ _POINTWISE = {
     "broadcast": "element-wise work on operands of several shapes or dtypes",
     "cast": "casts of whole tensors",
     "copy": "copies of permuted, padded or joined tensors",
-    "norm": "layer, group and RMS normalisation, softmax",
     "batch_statistics": "its statistics, in training",
     "reduction": "sums and the like",
     "pooling": "pooling and resampling",
@@ -55,15 +55,29 @@ _POINTWISE = {
 PRIORS: dict[str, Prior] = {
     "tensor": Prior(expected=0.95, spread=0.05,
                     meaning="tensor cores' rate under load, of the datasheet's"),
-    "vector": Prior(expected=0.95, spread=0.06,
-                    meaning="the ordinary cores' rate under load, of the datasheet's"),
-    "bandwidth": Prior(expected=0.92, spread=0.01,
-                       meaning="memory bandwidth that a copy reaches, of the datasheet's"),
+    "tensor.geforce": Prior(expected=1.15, spread=0.15,
+                            meaning="the same of GeForce boards, which clock beyond what is "
+                            "listed, of others'"),
+    "vector": Prior(expected=0.98, spread=0.06,
+                    meaning="rate of float32 products under load, of the datasheet's"),
+    "vector.one_issue": Prior(
+        expected=0.72, spread=0.08, meaning="the same where a scheduler has 32 lanes, of others': "
+        "an RTX A6000 reaches 23.2 of 38.7 TFLOPS (siboehm.com, How to Optimize a CUDA Matmul "
+        "Kernel)"),
+    "bandwidth": Prior(expected=0.94, spread=0.02,
+                       meaning="memory bandwidth that a copy reaches, of the datasheet's, where "
+                       "few bytes in flight are enough"),
+    "bandwidth.geforce": Prior(
+        expected=1.05, spread=0.1, meaning="the same of GeForce boards, of others': no error "
+        "correction, and an L2 that clocks beyond what is listed"),
+    "bandwidth.in_flight": Prior(
+        expected=36.0, spread=0.2, meaning="GB/s that a multiprocessor's loads in flight allow, "
+        "8 bytes in each thread (gpu-stream on V100, A100, H100 and H200, te42kyfo/gpu-benches)"),
     "power": Prior(expected=0.45, spread=0.15,
                    meaning="exponent of watts per FLOP beside those of the architecture"),
     "overlap": Prior(expected=3.0, spread=0.3,
                      meaning="how compute and memory overlap: 1 not at all, infinite wholly"),
-    "cache.gain": Prior(expected=0.5, spread=0.4,
+    "cache.gain": Prior(expected=1.0, spread=0.5,
                         meaning="how much faster operands come that fit in L2"),
     "launch.kernel_us": Prior(expected=4.0, spread=0.03,
                               meaning="begin and end of a kernel on the GPU"),
@@ -75,9 +89,14 @@ PRIORS: dict[str, Prior] = {
                            meaning="rows or columns with which half of the rate is reached"),
     "matmul.tail": Prior(expected=0.3, spread=0.5,
                          meaning="share of the processors that the last wave leaves idle"),
+    "matmul.unaligned": Prior(
+        expected=1.2, spread=0.3, meaning="time with sides that are not divisible by 8"),
     "convolution.compute": Prior(expected=0.85, spread=0.1, meaning="large convolutions"),
     "convolution.window": Prior(expected=0.15, spread=0.5,
                                 meaning="time that gathering a large window adds to 1 x 1"),
+    "convolution.window_last": Prior(
+        expected=0.5, spread=0.5, meaning="the same with channels last, where a window's rows "
+        "lie together, of that"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
     "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
@@ -85,8 +104,8 @@ PRIORS: dict[str, Prior] = {
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(
-        expected=4.0, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels: "
-        "both sides of each group padded to a tile of 64"),
+        expected=1.5, spread=0.5, meaning="time, channels last, of groups of 24, 40, 56 … "
+        "channels, in tiles of 128: kernels of their own have powers of two"),
     "convolution.unaligned": Prior(
         expected=1.2, spread=0.3, meaning="time with channels that are not divisible by 8"),
     "convolution.native": Prior(
@@ -112,20 +131,35 @@ PRIORS: dict[str, Prior] = {
         "of its own"),
     "depthwise.data_gradient": Prior(expected=1.0, spread=0.4,
                                      meaning="time of the input's gradient, of the forward's"),
-    "depthwise.filter_gradient": Prior(expected=1.0, spread=0.7,
-                                       meaning="time of the filter's gradient"),
+    "depthwise.filter_gradient": Prior(
+        expected=6.0, spread=0.5, meaning="time of a pixel of the filter's gradient, of a step"),
     "depthwise_last.compute": Prior(expected=0.2, spread=0.7,
                                     meaning="as depthwise.compute, channels last"),
     "depthwise_last.begin": Prior(expected=9.0, spread=0.7,
                                   meaning="as depthwise.begin, channels last"),
+    "depthwise_last.large": Prior(
+        expected=16.0, spread=0.5, meaning="time, channels last, of 2^31 elements and more: no "
+        "kernel of its own, each element is loaded with its sector of 16"),
+    "depthwise_last.data_gradient": Prior(expected=1.0, spread=0.4,
+                                          meaning="as depthwise.data_gradient, channels last"),
+    "depthwise_last.filter_gradient": Prior(expected=1.0, spread=0.4,
+                                            meaning="time of the filter's gradient, of that"),
     "depthwise.memory": Prior(expected=0.6, spread=0.3, meaning="their operands"),
     "attention.compute": Prior(expected=0.85, spread=0.1,
                                meaning="the products of fused attention"),
     "attention.softmax": Prior(expected=16.0, spread=0.3,
                                meaning="operations of the ordinary cores on each score"),
     "attention.memory": Prior(expected=0.7, spread=0.2, meaning="its operands"),
-    "norm.steps": Prior(expected=40.0, spread=0.7,
-                        meaning="operations of the ordinary cores on each element of a norm"),
+    "norm.steps": Prior(
+        expected=150.0, spread=0.7, meaning="operations of the ordinary cores on each element of "
+        "a norm: running means and variances divide"),
+    "norm.combine": Prior(
+        expected=140.0, spread=0.7, meaning="the same of each thread that reduces a row: seven "
+        "exchanges of twenty"),
+    "norm.memory": Prior(expected=0.8, spread=0.3,
+                         meaning="layer, group and RMS normalisation, softmax"),
+    "softmax.steps": Prior(expected=40.0, spread=0.7,
+                           meaning="as norm.steps, of a softmax: an exponential, no variance"),
     "index.steps": Prior(expected=40.0, spread=0.7,
                          meaning="operations of the ordinary cores that find an element's place"),
     "pooling.steps": Prior(expected=10.0, spread=0.7,
@@ -139,6 +173,9 @@ PRIORS: dict[str, Prior] = {
     "upsampling.memory": Prior(expected=0.7, spread=0.3, meaning="its operands"),
     **{f"{name}.memory": Prior(expected=0.88, spread=0.05, meaning=meaning)
        for name, meaning in _POINTWISE.items()},
+    "batch_statistics.block": Prior(
+        expected=4.0, spread=0.7, meaning="10^9 elements per second in a block of 512 threads, "
+        "which has a quarter of bandwidth.in_flight"),
     "driver.allocation_ms_per_gib": Prior(
         expected=5.0, spread=0.5,
         meaning="asking the driver for memory, where a loop empties the cache"),
@@ -150,23 +187,17 @@ FIXED: dict[str, Fixed] = {
     "batch_norm.memory": Fixed(
         value=1.0, meaning="batch normalisation, its statistics apart: as a copy"),
     "Hopper.tensor": Fixed(
-        value=0.82, meaning="as tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
-        "bf16 products (stas00/ml-engineering, maximum achievable matmul FLOPS)"),
+        value=0.92, meaning="of tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
+        "bf16 products and an A100 SXM 86.9 % (stas00/ml-engineering, maximum achievable matmul "
+        "FLOPS)"),
     "Blackwell.tensor": Fixed(
-        value=0.79, meaning="as tensor: a B200 reaches at most 77.6 % of its datasheet in bf16 "
+        value=0.89, meaning="of tensor: a B200 reaches at most 77.6 % of its datasheet in bf16 "
         "products (as for Hopper)"),
     "CDNA 3.0.tensor": Fixed(
-        value=0.52, meaning="as tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
+        value=0.59, meaning="of tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
         "products (as for Hopper)"),
-    "H100-SXM.bandwidth": Fixed(
-        value=0.866, meaning="as bandwidth: BabelStream's copy reaches 2,900 of 3,350 GB/s "
-        "(Azure/AI-benchmarking-guide, ND H100 v5)"),
-    "H200-SXM.bandwidth": Fixed(
-        value=0.835, meaning="as bandwidth: BabelStream's copy reaches 4,010 of 4,800 GB/s "
-        "(Azure/AI-benchmarking-guide, ND H200 v5)"),
-    "H100-PCIe.bandwidth": Fixed(
-        value=0.852, meaning="as bandwidth: gpu-stream's scale reaches 1,704 of 2,000 GB/s "
-        "(te42kyfo/gpu-benches)"),
+    "compiled.batch_statistics.block": Fixed(
+        value=1e4, meaning="as batch_statistics.block: Inductor splits sums among all blocks"),
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),

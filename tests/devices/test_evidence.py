@@ -9,7 +9,10 @@ import pytest
 from torchgauge.devices import Device, all_devices, find_device
 from torchgauge.devices.evidence import Evidence, Rate, evidence_of, evidence_text, factor_of
 
-COMMON = {"tensor": 0.9, "vector": 0.8, "bandwidth": 0.7}
+COMMON = {
+    "tensor": 0.9, "tensor.geforce": 1.2, "vector": 0.8, "vector.one_issue": 0.75,
+    "bandwidth": 0.7, "bandwidth.geforce": 1.1, "bandwidth.in_flight": 36.0,
+}  # fmt: skip
 RTX_3090 = {**COMMON, "RTX 3090.tensor": 1.1, "RTX 3090.bandwidth": 0.95}
 
 
@@ -22,6 +25,7 @@ RTX_3090 = {**COMMON, "RTX 3090.tensor": 1.1, "RTX 3090.bandwidth": 0.95}
         ("RTX A6000", Rate.TENSOR, Evidence.DATASHEET),  # whole tensor cores, not halved ones
         ("RTX 4090", Rate.TENSOR, Evidence.DATASHEET),
         ("RTX 3080 10GB", Rate.BANDWIDTH, Evidence.SIBLING),
+        ("RTX 4090", Rate.BANDWIDTH, Evidence.SIBLING),  # the memory makes siblings, not the chip
         ("RTX 3070", Rate.BANDWIDTH, Evidence.DATASHEET),  # GDDR6, not GDDR6X
     ],
 )
@@ -35,44 +39,62 @@ def test_error_correction_makes_another_memory() -> None:
 
 
 def test_a_published_figure_of_an_architecture_is_a_siblings() -> None:
-    hopper = {**COMMON, "Hopper.tensor": 0.82}
+    """A measured sibling moves it by a third of its distance, as the second of two siblings."""
+    hopper = {**COMMON, "Hopper.tensor": 0.8}
     h100 = find_device("H100-SXM")
     assert evidence_of(h100, Rate.TENSOR, hopper) is Evidence.SIBLING
-    assert factor_of(h100, Rate.TENSOR, hopper) == 0.82
+    assert factor_of(h100, Rate.TENSOR, hopper) == pytest.approx(0.9 * 0.8)
+    moved = {**hopper, "GH200-96GB.tensor": 0.9 * 0.8 * 0.729}
+    assert factor_of(h100, Rate.TENSOR, moved) == pytest.approx(0.9 * 0.8 * 0.9)
 
 
 def test_a_chip_family_is_narrower_than_an_architecture() -> None:
-    found = {**COMMON, "8.6.vector": 0.72, "Ampere.vector": 0.95}
-    assert factor_of(find_device("RTX A6000"), Rate.VECTOR, found) == 0.72
-    assert factor_of(find_device("A100-SXM-80GB"), Rate.VECTOR, found) == 0.95
+    found = {**COMMON, "8.6.vector": 0.5, "Ampere.vector": 1.0}
+    assert factor_of(find_device("RTX A6000"), Rate.VECTOR, found) == 0.4
+    assert factor_of(find_device("A100-SXM-80GB"), Rate.VECTOR, found) == 0.8
 
 
-def test_memories_of_a_kind_reach_the_same_share() -> None:
-    """That is no sibling's measurement: the chips around them differ."""
-    found = {**COMMON, "HBM.bandwidth": 0.86, "GDDR6.bandwidth": 0.94}
-    expected = {"A100-SXM-80GB": 0.86, "H200-SXM": 0.86, "L40": 0.94, "RTX 3090": 0.7, "T4": 0.94}
-    for name, share in expected.items():
-        assert factor_of(find_device(name), Rate.BANDWIDTH, found) == share, name
-        assert evidence_of(find_device(name), Rate.BANDWIDTH, found) is Evidence.DATASHEET
-        assert factor_of(find_device(name), Rate.VECTOR, found) == COMMON["vector"]
+def expected(name: str, rate: Rate) -> float:
+    return factor_of(find_device(name), rate, COMMON)
 
 
-def test_a_memory_that_was_measured_on_other_chips_tells_more_than_all_memories() -> None:
-    """It is no sibling's measurement; what is published of a kind of memory comes before it."""
-    found = {**COMMON, "RTX 3090.bandwidth": 0.9}
-    expected = {"RTX 4090": 0.9, "T4": COMMON["bandwidth"], "RTX 4060": COMMON["bandwidth"]}
-    for name, share in expected.items():
-        assert factor_of(find_device(name), Rate.BANDWIDTH, found) == pytest.approx(share), name
-        assert evidence_of(find_device(name), Rate.BANDWIDTH, found) is Evidence.DATASHEET
-    stated = {**found, "GDDR6X.bandwidth": 0.8}
-    assert factor_of(find_device("RTX 4090"), Rate.BANDWIDTH, stated) == 0.8
+def test_a_geforce_clocks_beyond_what_is_listed() -> None:
+    assert expected("RTX 4090", Rate.TENSOR) == pytest.approx(0.9 * 1.2)
+    assert expected("RTX 6000 Ada", Rate.TENSOR) == expected("RTX 4090 Laptop", Rate.TENSOR) == 0.9
+    memory = expected("RTX 4090", Rate.BANDWIDTH) / expected("RTX 6000 Ada", Rate.BANDWIDTH)
+    assert memory == pytest.approx(1.1, rel=0.01)
 
 
-def test_the_own_factor_comes_before_the_siblings_and_those_before_the_common_one() -> None:
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [("V100-PCIe-32GB", False), ("T4", False), ("A100-SXM-40GB", False), ("P4", False),
+     ("RTX A6000", True), ("L4", True), ("H100-SXM", True), ("RTX 5090", True),
+     ("Jetson AGX Orin 64GB", True), ("MI250", False)],
+)  # fmt: skip
+def test_float32_shares_the_issue_of_instructions_where_a_scheduler_has_32_lanes(
+    name: str, shared: bool
+) -> None:
+    assert expected(name, Rate.VECTOR) == pytest.approx(0.8 * (0.75 if shared else 1.0))
+
+
+def test_a_multiprocessor_moves_no_more_than_it_has_in_flight() -> None:
+    """4,000 GB/s on 132 multiprocessors are 30.3 on each, where 36 are the most."""
+    reached = 0.7 / (1 + (4000 / 132 / 36) ** 2) ** 0.5
+    assert expected("GH200-96GB", Rate.BANDWIDTH) == pytest.approx(reached)
+    in_order = ["B200", "GH200-96GB", "A100-SXM-80GB", "V100-PCIe-32GB", "L4"]
+    shares = [expected(name, Rate.BANDWIDTH) for name in in_order]
+    assert shares == sorted(shares)
+    assert 0.98 * 0.7 < shares[-1] < 0.7
+
+
+def test_one_sibling_tells_half_of_its_distance_and_two_tell_two_thirds() -> None:
     two = {**RTX_3090, "RTX 3080 10GB.tensor": 1.21}
     assert factor_of(find_device("RTX 3090"), Rate.TENSOR, two) == 1.1
-    mean = factor_of(find_device("RTX 3070"), Rate.TENSOR, two)
-    assert mean == pytest.approx((1.1 * 1.21) ** 0.5)
+    common = 0.9 * 1.2
+    one = factor_of(find_device("RTX 3070"), Rate.TENSOR, RTX_3090)
+    assert one == pytest.approx(common * (1.1 / common) ** 0.5)
+    both = factor_of(find_device("RTX 3070"), Rate.TENSOR, two)
+    assert both == pytest.approx(common * (1.1 * 1.21 / common**2) ** (1 / 3))
     assert factor_of(find_device("RTX A6000"), Rate.TENSOR, two) == 0.9
 
 

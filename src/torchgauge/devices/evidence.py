@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from math import exp, log
-from statistics import fmean
+from math import exp, inf, log
 from typing import Final
 
 from torchgauge.devices.catalog import built_in
 from torchgauge.devices.device import Arithmetic, Device, Kind
 from torchgauge.devices.power import family_of, share_of_full_rate
 from torchgauge.devices.usable import class_of
+
+_FEW_LANES: Final = (8, 0)
+"""The last capability whose schedulers have fewer lanes than threads of a warp."""
 
 
 class Rate(StrEnum):
@@ -49,8 +51,7 @@ def evidence_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -
     """
     if _is_measured_here(device, rate) or f"{device.name}.{rate}" in coefficients:
         return Evidence.MEASURED
-    published = any(f"{chips}.{rate}" in coefficients for chips in _chips(device))
-    is_known = published or bool(_of_kin(device, rate, coefficients))
+    is_known = _published(device, rate, coefficients) or _of_kin(device, rate, coefficients)
     return Evidence.SIBLING if is_known else Evidence.DATASHEET
 
 
@@ -89,48 +90,66 @@ def _listed(rates: list[str]) -> str:
 def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> float:
     """Return the share of the datasheet's rate that a device sustains, power left aside.
 
-    That is the device's own, else the mean of its siblings' (the logarithms'), else what is
-    published of its chips (``8.6.tensor``, ``Hopper.tensor``) or of its kind of memory
-    (``GDDR6.bandwidth``, ``HBM.bandwidth``), else the common one. Other boards with the same type
-    of memory come before that for bandwidth; other GeForce boards, which clock beyond what is
-    listed, for tensor cores.
+    That is the device's own, else what is expected of it times how far its measured siblings are
+    from what is expected of them. One sibling tells half of its distance, two tell two thirds:
+    boards of a chip differ from each other about as much as chips do. What is published of the
+    chips counts as a sibling that is as expected.
     """
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
         return own
-    known = _of_kin(device, rate, coefficients)
-    if known:
-        return exp(fmean(map(log, known)))
-    memory = device.memory_type
-    memories = (memory, memory.rstrip("X23456789e")) if rate is Rate.BANDWIDTH else ()
-    names = (f"{group}.{rate}" for group in (*_chips(device), *memories))
-    published = next((coefficients[name] for name in names if name in coefficients), None)
-    if published is not None:
-        return published
-    alike = [
-        coefficients[f"{other.name}.{rate}"]
-        for other in built_in()
-        if f"{other.name}.{rate}" in coefficients and _is_alike(device, other, rate)
+    expected = expected_of(device, rate, coefficients)
+    found = [
+        log(coefficients[f"{other.name}.{rate}"] / expected_of(other, rate, coefficients))
+        for other in _of_kin(device, rate, coefficients)
     ]
-    return exp(fmean(map(log, alike))) if alike else coefficients[rate]
+    known = len(found) + len(_published(device, rate, coefficients))
+    return expected * exp(sum(found) / (known + 1))
 
 
-def _is_alike(device: Device, other: Device, rate: Rate) -> bool:
-    """Return whether another board tells more of a rate than all boards do."""
-    if rate is Rate.BANDWIDTH:
-        return device.memory_type == other.memory_type
-    return rate is Rate.TENSOR and device.kind is other.kind is Kind.CONSUMER
+def expected_of(device: Device, rate: Rate, c: Mapping[str, float]) -> float:
+    """Return the share that is expected of a board that nobody measured, from how it is built.
+
+    That is the common share, of which what is published of its chips (``Hopper.tensor``), else
+
+    - *Tensor cores*: GeForce boards clock beyond what is listed.
+    - *Ordinary cores*: a scheduler with 32 lanes of float32 issues one instruction per clock, so
+      that each load and each address costs a multiplication (from compute capability 8.6 on; 16
+      lanes before, and two instructions per clock before Volta: CUDA C++ Programming Guide,
+      "Compute Capabilities").
+    - *Memory*: what a multiprocessor has in flight is limited (Little's law): one that should move
+      more bytes per second than that does not. On an H200 with all threads there a kernel that
+      reads 8 bytes in each reaches 57 % of the bandwidth, and 97 % on an A40
+      (te42kyfo/gpu-benches, gpu-stream). GeForce boards have no error correction, and clock their
+      L2 beyond what is listed.
+    """
+    published = _published(device, rate, c)
+    if published:
+        return c[rate] * published[0]
+    if rate is Rate.TENSOR:
+        return c[rate] * (c["tensor.geforce"] if device.kind is Kind.CONSUMER else 1.0)
+    if rate is Rate.VECTOR:
+        shares_issue = (device.compute_capability or _FEW_LANES) > _FEW_LANES
+        return c[rate] * (c["vector.one_issue"] if shares_issue else 1.0)
+    common = c[rate] * (c["bandwidth.geforce"] if device.kind is Kind.CONSUMER else 1.0)
+    each = device.bandwidth_bytes_per_second / (device.sm_count or inf)
+    reached: float = common / (1.0 + (each / 1e9 / c["bandwidth.in_flight"]) ** 2) ** 0.5
+    return reached
 
 
 def _chips(device: Device) -> tuple[str, str]:
     return family_of(device), device.architecture
 
 
-def _of_kin(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> list[float]:
-    """Return the factors of the measured devices that are like a device in what decides a rate."""
+def _published(device: Device, rate: Rate, c: Mapping[str, float]) -> list[float]:
+    return [c[name] for name in (f"{chips}.{rate}" for chips in _chips(device)) if name in c][:1]
+
+
+def _of_kin(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> list[Device]:
+    """Return the measured devices that are like a device in what decides a rate."""
     own = kin(device, rate)
     return [
-        coefficients[f"{other.name}.{rate}"]
+        other
         for other in built_in()
         if f"{other.name}.{rate}" in coefficients and kin(other, rate) == own
     ]
@@ -139,7 +158,7 @@ def _of_kin(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> li
 def kin(device: Device, rate: Rate) -> tuple[object, ...]:
     """Return what siblings share: multiprocessors, and whole or halved tensor cores, or memory."""
     if rate is Rate.BANDWIDTH:
-        return family_of(device), device.memory_type, class_of(device)
+        return device.memory_type, class_of(device)
     if rate is Rate.VECTOR:
         return (family_of(device),)
     return family_of(device), share_of_full_rate(device, Arithmetic.FP16) < 0.75

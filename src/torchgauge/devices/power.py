@@ -1,4 +1,4 @@
-"""How much power a board has for what it computes, compared with its siblings."""
+"""How fast a board's multiprocessors run, and whether it has the power for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torchgauge.devices.device import Arithmetic, Device, Kind
 
 _WITH_ITS_OWN_COOLING: Final = (Kind.DATACENTER, Kind.WORKSTATION, Kind.CONSUMER)
 """Laptops state several limits, and an embedded board's covers its processor."""
+_VOLTA: Final = (7, 0)
 
 
 def headroom(device: Device, arithmetic: Arithmetic) -> float:
@@ -63,13 +64,33 @@ def share_of_full_rate(device: Device, arithmetic: Arithmetic) -> float:
     return 1.0 if own is None or most is None else min(1.0, own / most)
 
 
-def _clocks(device: Device) -> float | None:
+def clocks_of(device: Device) -> float | None:
     """Return the clocks of all multiprocessors in a second."""
     return (device.sm_count or 0) * (device.boost_clock_hz or 0.0) or None
 
 
+def steps_per_second(device: Device) -> float:
+    """Return twice the integer operations of all multiprocessors in a second.
+
+    Indices and conversions, not multiplications, take the time of kernels beside products. 64
+    lanes of each multiprocessor do them from Volta on, and all lanes before (CUDA C++ Programming
+    Guide, "Arithmetic Instructions").
+    """
+    all_lanes = device.fp32_flops_per_second or 0.0
+    is_old = (device.compute_capability or _VOLTA) < _VOLTA
+    return all_lanes if is_old else 128.0 * (clocks_of(device) or all_lanes / 128.0)
+
+
+def double_share(device: Device) -> float:
+    """Return the rate of float64 as a share of float32: boards for data centers, and all others.
+
+    Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table).
+    """
+    return 1 / 2 if device.kind is Kind.DATACENTER else 1 / 32
+
+
 def _watts_per_clock(device: Device) -> float | None:
-    clocks = _clocks(device)
+    clocks = clocks_of(device)
     return device.tdp_watts / clocks if clocks and device.tdp_watts else None
 
 
@@ -79,7 +100,7 @@ def _watts_per_flop(device: Device) -> float | None:
 
 
 def _per_clock(device: Device, arithmetic: Arithmetic) -> float | None:
-    clocks, peak = _clocks(device), device.peak_rate(arithmetic)
+    clocks, peak = clocks_of(device), device.peak_rate(arithmetic)
     return peak / clocks if clocks and peak else None
 
 

@@ -125,6 +125,32 @@ def test_a_depthwise_window_beyond_5_has_no_kernel_of_its_own() -> None:
     assert steps[1] / steps[0] == pytest.approx(c["depthwise.any_size"])
 
 
+def test_few_weights_of_a_depthwise_filter_leave_processors_idle() -> None:
+    """A block per weight: those of 16 channels of 3 × 3 are fewer than run at once."""
+    seconds = {}
+    for channels in (16, 256, 512):
+        model = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        found = works(traced(model, (4, channels, 16, 16), training=True))
+        (work,) = (item for item in found if item.is_filter_gradient)
+        rates, c = MODEL.rates(work), MODEL.coefficients
+        seconds[channels] = kernel_time(work.kind, work, rates, c).compute / channels
+    assert seconds[256] == pytest.approx(seconds[512])
+    assert seconds[16] / seconds[256] == pytest.approx(6 * MODEL.device.sm_count / (16 * 9))
+
+
+def test_sums_of_a_batch_norm_are_a_block_per_channel() -> None:
+    found = works(traced(nn.BatchNorm2d(64), IMAGES, training=True))
+    sums = [work for work in found if work.kind is Kind.BATCH_STATISTICS]
+    assert {work.rows for work in sums} == {64}
+    few, many = (
+        kernel_time(work.kind, work, MODEL.rates(work), MODEL.coefficients).memory
+        for work in (replace(sums[0], rows=blocks) for blocks in (64, 1e12))
+    )
+    each = MODEL.coefficients["batch_statistics.block"] * 1e9
+    assert few - many == pytest.approx(sums[0].elements / 64 / each, rel=0.01)
+    assert of_compiled(MODEL.coefficients)["batch_statistics.block"] > 1000
+
+
 @pytest.mark.parametrize("kind", [Kind.ELEMENTWISE, Kind.BATCH_NORM, Kind.REDUCTION, Kind.NORM])
 def test_nothing_moves_more_than_the_datasheet_says(kind: Kind) -> None:
     quick = {**MODEL.coefficients, f"{kind}.memory": 9.0, "cache.gain": 0.0}

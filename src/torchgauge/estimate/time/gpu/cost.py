@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 from torchgauge.estimate.time.kernels.kinds import Kind
@@ -19,8 +20,8 @@ Number = Any
 """A float, or an array of floats."""
 
 
-Formula = Callable[[Kind, Any, "Rates", Mapping[str, Number]], tuple[Number, Number]]
-"""Seconds that computing alone, and that memory alone would take."""
+Formula = Callable[[Any, "Rates", Mapping[str, Number]], Number]
+"""Seconds that computing alone would take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Rates:
     compute: Number
     """FLOPs per second of products in the kernel's arithmetic, sustained."""
     vector: Number
-    """FLOPs per second of the ordinary cores, sustained."""
+    """Steps per second of the ordinary cores beside products, sustained."""
     bandwidth: Number
     """Bytes per second from memory, sustained."""
     peak_bandwidth: Number
@@ -56,10 +57,22 @@ class KernelTime:
 
 
 _UNROLLED: Final = 25.0
-"""Elements of the largest window that PyTorch's depthwise kernel has a loop of its own for.
+"""Elements of the largest window that has a loop of its own (PyTorch, ``DepthwiseConv2d.cu``)."""
+_RESIDENT: Final = 6.0
+"""Blocks of 256 threads that a multiprocessor of capability 8.6 has at once (8 others)."""
+_TILES: Final = (
+    (256.0, 128.0), (128.0, 256.0), (128.0, 128.0), (256.0, 64.0), (128.0, 64.0),
+    (64.0, 128.0), (64.0, 64.0), (128.0, 32.0), (64.0, 32.0),
+)  # fmt: skip
+"""Rows and columns that a block computes, the one that reuses most first.
 
-Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1; that of
-the filter's gradient is the same for all)."""
+Source: NVIDIA, Matrix Multiplication Background, "Tile Quantization" (256 x 128 to 64 x 64; of 32
+columns in CUTLASS)."""
+_SPLIT: Final = 1024.0
+"""Elements of the inner side that a block of cuBLAS takes at least, where that is split."""
+_INDEXED: Final = 2.0**31
+"""Elements from which 32 bits do not count them: cuDNN's depthwise kernels, channels last, are
+others then."""
 _NOTHING: Final = 1e-12
 """Seconds that keep a ratio, and its logarithm, finite."""
 
@@ -69,8 +82,13 @@ def kernel_time(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) ->
 
     Assumes: it has the GPU for itself, and its operands come from memory unless they fit in L2.
     """
-    formula: Formula = _FORMULAS.get(kind, _pointwise)
-    compute, memory = formula(kind, work, rates, c)
+    formula, compute, memory = _FORMULAS.get(kind), 0.0 * work.nbytes, 0.0 * work.nbytes
+    if formula is not None:
+        compute = formula(work, rates, c)
+    if kind is not Kind.SCALAR:
+        memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    if kind is Kind.BATCH_STATISTICS:
+        memory = memory + _sums(work, c)
     launch = c["launch.kernel_us"] * 1e-6 + 0.0 * memory
     return KernelTime(
         compute=compute,
@@ -100,71 +118,81 @@ def _up(value: Number, multiple: float) -> Number:
 
 def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Bytes that fit in L2 are found there by the next kernel, ``cache.gain`` faster."""
-    cached = rates.cache_bytes / (rates.cache_bytes + nbytes + 1.0)
+    cached = 1.0 / (1.0 + (nbytes / (rates.cache_bytes + 1.0)) ** 2.0)
     reached = _smallest(rates.bandwidth * efficiency, rates.peak_bandwidth)
     return nbytes / (reached * (1.0 + c["cache.gain"] * cached))
 
 
-def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
-    """Return the time of a product of tiles.
+def _product(
+    work: Any, rates: Rates, c: Mapping[str, Number], name: str, columns: Number
+) -> Number:
+    """Return the time of a product of tiles, of the size of tile that takes least.
 
     A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
     begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
-    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), however
-    the tile's size was chosen.
+    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``). cuBLAS
+    splits a long inner side among them.
     """
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
-    long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
-    rows, columns = _up(long, 8.0), _up(work.columns, 8.0)
-    narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
-    flops = 2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
-    tiles = work.batch * (-(-long // 128.0)) * (-(-work.columns // 128.0))
-    tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
-    return flops / (rates.compute * c[f"{name}.compute"]) * tail
+    rows, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
+    narrow, idle = c[f"{name}.narrow"], c[f"{name}.tail"] * rates.processors
+    depth = _up(inner, 32.0) + c[f"{name}.prologue"]
+    last = idle * (_smallest(depth, _SPLIT) if name == "matmul" else depth)
+    works = (
+        (work.batch * -(-rows // height) * -(-columns // width) * depth + last)
+        * (height * width * (1.0 + narrow / height + narrow / width))
+        for height, width in _TILES
+    )
+    least = reduce(_smallest, works) / (1.0 + narrow / _TILES[0][0] + narrow / _TILES[0][1])
+    return 2.0 * least / (rates.compute * c[f"{name}.compute"])
 
 
-def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    return _product(work, rates, c, "matmul"), _memory(work.nbytes, c["matmul.memory"], rates, c)
+def _matmul(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
+    product = _product(work, rates, c, "matmul", work.columns)
+    return product * c["matmul.unaligned"] ** work.is_unaligned
 
 
-def _convolution(
-    _: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
-) -> tuple[Number, Number]:
-    memory = _memory(work.nbytes, c["convolution.memory"], rates, c)
+def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
+    """Groups whose channels are no power of two have tiles of one width, channels last."""
+    last, is_filter = work.is_channels_last, work.is_filter_gradient
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
-    gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
-    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
-    groups = groups * c["convolution.grouped_last"] ** work.is_channels_last
-    is_uneven = work.is_uneven_group * work.is_channels_last
-    groups = groups * c["convolution.grouped_uneven"] ** is_uneven
-    grouped = 1.0 + groups * (1.0 - 1.0 / work.batch)
-    product = _product(work, rates, c, "convolution") * gathered * grouped
-    product = product * _gradient(work, c, "convolution")
+    window = c["convolution.window"] * c["convolution.window_last"] ** last
+    is_uneven = work.is_uneven_group * last
+    columns = work.columns + is_uneven * (_up(work.columns, 128.0) - work.columns)
+    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** is_filter
+    groups = groups * c["convolution.grouped_last"] ** last * (1.0 - 1.0 / work.batch)
+    product = _product(work, rates, c, "convolution", columns) * _gradient(work, c, "convolution")
+    product = product * (1.0 + window * (1.0 - 1.0 / work.window))
+    product = product * (c["convolution.grouped_uneven"] ** is_uneven + groups)
     product = product * c["convolution.unaligned"] ** work.is_unaligned
     native = product * c["convolution.native"]
-    return product + _smallest(copied, native) * rates.copies_layout, memory
+    return product + _smallest(copied, native) * rates.copies_layout
 
 
-def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _recurrent(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Each step is a product and the gates' kernel, which wait for the step before."""
-    steps = _product(work, rates, c, "matmul") + c["recurrent.step_us"] * 1e-6
-    return work.window * steps, _memory(work.nbytes, c["recurrent.memory"], rates, c)
+    steps = _product(work, rates, c, "matmul", work.columns) + c["recurrent.step_us"] * 1e-6
+    return work.window * steps
 
 
-def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    """A thread per pixel and channel: it begins, then goes over the window."""
-    is_general = (work.window > _UNROLLED) * (1.0 - work.is_filter_gradient)
-    window = work.flops * c["depthwise.any_size"] ** is_general
+def _depthwise(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
+    """A thread per pixel and channel: it begins, then goes over the window.
+
+    For the filter's gradient of NCHW a block per weight goes over all pixels, each of which it
+    finds anew: few weights leave processors idle. cuDNN has kernels for channels last.
+    """
+    is_filter, share = 1.0 * work.is_filter_gradient, 1.0 * work.is_channels_last
+    window = work.flops * c["depthwise.any_size"] ** (1.0 * (work.window > _UNROLLED))
     steps = window + 2.0 * c["depthwise.begin"] * work.elements
-    steps = steps * _gradient(work, c, "depthwise") / c["depthwise.compute"]
+    steps = steps * c["depthwise.data_gradient"] ** work.is_data_gradient
+    wave = _largest(1.0, _RESIDENT * rates.processors / (work.batch * work.window))
+    found = work.flops * c["depthwise.filter_gradient"] * wave
+    steps = steps * (1.0 - is_filter) + found * is_filter
     last = work.flops + 2.0 * c["depthwise_last.begin"] * work.elements
-    last = last * _gradient(work, c, "depthwise") / c["depthwise_last.compute"]
-    share = 1.0 * work.is_channels_last
-    return (
-        (last * share + steps * (1.0 - share)) / rates.vector,
-        _memory(work.nbytes, c["depthwise.memory"], rates, c),
-    )
+    last = last * _gradient(work, c, "depthwise_last") / c["depthwise_last.compute"]
+    last = last * c["depthwise_last.large"] ** (1.0 * (work.elements >= _INDEXED))
+    return (last * share + steps / c["depthwise.compute"] * (1.0 - share)) / rates.vector
 
 
 def _gradient(work: Any, c: Mapping[str, Number], name: str) -> Number:
@@ -173,7 +201,7 @@ def _gradient(work: Any, c: Mapping[str, Number], name: str) -> Number:
     return data**work.is_data_gradient * filter_**work.is_filter_gradient
 
 
-def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _attention(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Blocks of 64 queries and 64 keys are computed whole, heads in widths of 32.
 
     Between its two products each score is scaled, compared, exponentiated and summed by the
@@ -182,45 +210,36 @@ def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
     whole = _up(work.rows, 64.0) * _up(work.columns, 64.0) * _up(work.inner, 32.0)
     flops = work.flops * work.share * whole / (work.rows * work.columns * work.inner)
     scores = flops / (4.0 * _up(work.inner, 32.0))
-    return (
-        flops / (rates.compute * c["attention.compute"])
-        + scores * c["attention.softmax"] / rates.vector,
-        _memory(work.nbytes, c["attention.memory"], rates, c),
-    )
+    products = flops / (rates.compute * c["attention.compute"])
+    return products + scores * c["attention.softmax"] / rates.vector
 
 
-def _pointwise(
-    kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
-) -> tuple[Number, Number]:
-    memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
-    return 0.0 * memory, memory
-
-
-def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _indexed(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Operands of several shapes or orders: divisions find where each element lies."""
-    index = work.elements * c["index.steps"] / rates.vector
-    return index, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    return work.elements * c["index.steps"] / rates.vector
 
 
-def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    """Sums go through the threads of a row, and each element is scaled in float32."""
-    steps = work.elements * c["norm.steps"] / rates.vector
-    return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
+def _norm(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
+    """Elements are summed and scaled in float32, and each row's threads combine their sums."""
+    softmax = 1.0 * work.is_softmax
+    each = c["norm.steps"] * (1.0 - softmax) + c["softmax.steps"] * softmax
+    steps = (work.elements + work.padding) * each + work.rows * c["norm.combine"]
+    return steps / rates.vector
 
 
-def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _sums(work: Any, c: Mapping[str, Number]) -> Number:
+    """A block per channel of NCHW, as slow as its own loads (cuDNN's ``bn_*_1C11_kernel``)."""
+    return work.elements / (work.rows * c["batch_statistics.block"] * 1e9)
+
+
+def _pooling(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     steps = work.elements * (c["index.steps"] + c["pooling.steps"] * work.window)
-    return steps / rates.vector, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    return steps / rates.vector
 
 
-def _upsampling(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+def _upsampling(work: Any, _: Rates, c: Mapping[str, Number]) -> Number:
     """Few pixels are few threads: each then waits for its own loads, image after image."""
-    serial = work.inner * c["upsampling.step_us"] * 1e-6
-    return serial, _memory(work.nbytes, c["upsampling.memory"], rates, c)
-
-
-def _scalar(_: Kind, work: Any, __: Rates, ___: Mapping[str, Number]) -> tuple[Number, Number]:
-    return 0.0 * work.nbytes, 0.0 * work.nbytes
+    return work.inner * c["upsampling.step_us"] * 1e-6
 
 
 _FORMULAS: Final[dict[Kind, Formula]] = {
@@ -234,5 +253,4 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.POOLING: _pooling,
     Kind.RECURRENT: _recurrent,
     Kind.UPSAMPLING: _upsampling,
-    Kind.SCALAR: _scalar,
 }

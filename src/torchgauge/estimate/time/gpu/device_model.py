@@ -10,9 +10,10 @@ from typing import Final, TypeVar
 from torchgauge.devices import Device
 from torchgauge.devices.device import Arithmetic
 from torchgauge.devices.evidence import Rate, evidence_of
+from torchgauge.devices.power import double_share
 from torchgauge.devices.tables import coefficients
 from torchgauge.estimate.time.gpu.cost import Rates
-from torchgauge.estimate.time.gpu.rates import arithmetic_of, double_share, rates_of
+from torchgauge.estimate.time.gpu.rates import arithmetic_of, rates_of
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.scenario import Precision, Scenario
@@ -29,8 +30,6 @@ _GROUP_OF: Final = {
     Kind.ATTENTION: "attention",
 }
 _MEASURED: Final = (Arithmetic.FP16, Arithmetic.BF16, Arithmetic.TF32)
-
-
 _FLASH_2: Final = (2, 2)
 
 
@@ -51,9 +50,7 @@ def combined(kernel: Value, rate: Value) -> Value:
 
 def rate_of(kind: Kind, arithmetic: Arithmetic) -> Rate:
     """Return the rate of the device that a kernel's time goes with."""
-    if kind is Kind.DEPTHWISE:
-        return Rate.VECTOR
-    if kind not in _GROUP_OF:
+    if kind is Kind.DEPTHWISE or kind not in _GROUP_OF:
         return Rate.BANDWIDTH
     return Rate.VECTOR if arithmetic is Arithmetic.FP32 else Rate.TENSOR
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 
 from torchgauge.estimate.arguments import argument
 from torchgauge.estimate.time.gpu.timeline import Issue
-from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.operators import kernels_of
+from torchgauge.estimate.time.kernels.kinds import NO_KERNEL, Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
 from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
@@ -34,6 +34,7 @@ _AVERAGE = {"grouped": 1.358, "small": 0.783, "in_out": 0.725, "default": 0.823}
 """Time with channels last, of NCHW, by the kind of convolution. Source: PyTorch,
 ``torch/_inductor/graph.py`` (``decide_layout_opt``)."""
 _FEW_CHANNELS, _NODES_PER_CONVOLUTION = 64, 300
+_MOST_JOINED = 8
 _MOST_SOURCES = 8, 4
 """Tensors that an element is computed again from, for one user and for several; of more, it is
 written. Source: PyTorch, ``torch/_inductor/config.py`` (``realize_acc_reads_threshold``,
@@ -68,6 +69,8 @@ class _Group:
     """Its own, and those of the groups that it absorbed."""
     computes: bool = False
     """It computes again what others make too."""
+    reduced: int = 0
+    """Elements that its last reduction leaves, which operators may go over in the same kernel."""
 
     def __post_init__(self) -> None:
         self.bits = 1 << self.number
@@ -76,6 +79,8 @@ class _Group:
         self._note_read(sources)
         for index, tensor in zip(op.writes, op.outputs, strict=False):
             self.made[index] = max(self.made.get(index, 0), tensor.nbytes)
+        if work.kind is Kind.REDUCTION:
+            self.reduced = op.outputs[0].numel
         self.ops.append(op)
         self.works.append(work)
 
@@ -93,6 +98,7 @@ class _Group:
         self.bits |= other.bits
         self.ancestors = (self.ancestors | other.ancestors) & ~self.bits
         self.computes |= other.computes
+        self.reduced = other.reduced or self.reduced
 
 
 class _Graph:
@@ -168,7 +174,8 @@ class _Graph:
     def _joins(self, op: OpRecord, work: Work, group: _Group, makers: Mapping[int, _Group]) -> bool:
         if group.phase is not op.phase or group.works[0].kind not in FUSABLE:
             return False
-        if work.kind is not Kind.SCALAR and group.elements != work.elements:
+        sizes = group.elements, group.reduced
+        if work.kind is not Kind.SCALAR and work.elements not in sizes:
             return False
         others = (other for other in makers.values() if other is not group)
         return not any(other.ancestors & group.bits for other in others)
@@ -196,7 +203,7 @@ def fused(trace: Trace, c: Mapping[str, float]) -> Iterator[Issue]:
         works = kernels_of(op)
         if not works or is_first_step_only(trace, op) or is_on_host(trace, op):
             continue
-        works = tuple(_as_compiled(work, channels_last=channels_last) for work in works)
+        works = tuple(_as_compiled(op, work, channels_last=channels_last) for work in works)
         if works[0].kind is Kind.BATCH_STATISTICS and len(works) > 1:
             graph.add(op, works[:1], makes=False)
             works = works[1:]
@@ -243,10 +250,16 @@ def _sort_of(op: OpRecord) -> str:
     return "in_out" if weight[0] * 2 <= weight[1] and weight[2] > 1 else "default"
 
 
-def _as_compiled(work: Work, *, channels_last: bool) -> Work:
-    """Return a kernel as Inductor writes or calls it: its resampling is element-wise."""
+def _as_compiled(op: OpRecord, work: Work, *, channels_last: bool) -> Work:
+    """Return a kernel as Inductor writes or calls it: its resampling is element-wise.
+
+    Of more than eight tensors that are joined each is copied, and nothing fuses with that. Source:
+    PyTorch, ``torch/_inductor/lowering.py`` (``cat``, ``max_pointwise_cat_inputs``).
+    """
     if work.kind is Kind.UPSAMPLING:
         return replace(work, kind=Kind.BROADCAST)
+    if op.name == "aten.cat.default" and len(given_tensors(op)) > _MOST_JOINED:
+        return replace(work, kind=Kind.MULTI_TENSOR)
     if work.is_convolution and channels_last:
         return replace(work, copied_bytes=0.0, is_channels_last=True)
     return work
@@ -254,7 +267,8 @@ def _as_compiled(work: Work, *, channels_last: bool) -> Work:
 
 def _running(trace: Trace) -> Iterator[OpRecord]:
     """Yield the operators that run kernels: a view only names what it reads."""
-    return (op for op in trace.ops if not op.is_view)
+    names = (op for op in trace.ops if not op.is_view)
+    return (op for op in names if packet_of(op.name) not in NO_KERNEL)
 
 
 def _users(trace: Trace) -> Counter[tuple[int, int]]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from torchgauge.devices import Device
-from torchgauge.devices.device import Arithmetic, Kind
+from torchgauge.devices.device import Arithmetic
 from torchgauge.devices.evidence import Rate, factor_of
-from torchgauge.devices.power import headroom
+from torchgauge.devices.power import headroom, steps_per_second
 from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.kernels.work import Work
 
@@ -25,10 +25,6 @@ _BY_DTYPE: Final[Mapping[str, Arithmetic]] = {
     "int8": Arithmetic.INT8,
     "uint8": Arithmetic.INT8,
 }
-_DOUBLE_SHARE: Final[Mapping[bool, float]] = {True: 1 / 2, False: 1 / 32}
-"""Rate of float64 as a share of float32: boards for data centers, and all others.
-
-Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table)."""
 _HALF: Final = (Arithmetic.FP16, Arithmetic.BF16)
 _VOLTA: Final = (7, 0)
 
@@ -62,15 +58,12 @@ def rates_of(
     ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
     part of the tensor cores' rate (coefficient ``Hopper.portable``).
     """
-    vector = _sustained(device, Arithmetic.FP32, coefficients)
-    compute = vector
-    if arithmetic is not Arithmetic.FP32:
-        compute = _sustained(device, arithmetic, coefficients)
-        if is_portable:
-            compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
+    power, compute = coefficients["power"], _sustained(device, arithmetic, coefficients)
+    if is_portable and arithmetic is not Arithmetic.FP32:
+        compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
-        vector=vector * share,
+        vector=steps_per_second(device) * share * headroom(device, Arithmetic.FP32) ** power,
         bandwidth=_bandwidth(device, coefficients),
         peak_bandwidth=device.bandwidth_bytes_per_second,
         cache_bytes=float(device.l2_bytes or 0),
@@ -84,9 +77,7 @@ def _copied(arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
     """Return the share of NCHW operands that tensor cores want with their channels last."""
     if arithmetic is Arithmetic.FP32:
         return 0.0
-    return coefficients[
-        "convolution.copied_tf32" if arithmetic is Arithmetic.TF32 else "convolution.copied"
-    ]
+    return coefficients["convolution.copied" + "_tf32" * (arithmetic is Arithmetic.TF32)]
 
 
 def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
@@ -109,8 +100,3 @@ def _bandwidth(device: Device, coefficients: Mapping[str, float]) -> float:
     if measured is not None:
         return measured / coefficients["elementwise.memory"]
     return device.bandwidth_bytes_per_second * factor_of(device, Rate.BANDWIDTH, coefficients)
-
-
-def double_share(device: Device) -> float:
-    """Return the rate of float64 as a share of that of float32."""
-    return _DOUBLE_SHARE[device.kind is Kind.DATACENTER]

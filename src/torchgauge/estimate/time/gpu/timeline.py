@@ -9,39 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from torchgauge.estimate.arguments import argument
 from torchgauge.estimate.time.gpu.cost import KernelTime, kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.prediction import KernelRun
-from torchgauge.facts.trace import OpRecord, Phase
+from torchgauge.facts.trace import Layout, OpRecord, Phase
 
 _MICROSECOND = 1e-6
 
 
 def kernels_on_gpu(op: OpRecord) -> tuple[Work, ...]:
-    """Return an operator's kernels: cuDNN's convolutions leave their bias to a kernel of its own.
+    """Return an operator's kernels, with copies of operands and biases in kernels of their own.
 
     Source: PyTorch, ``aten/src/ATen/native/Convolution.cpp`` (``_convolution``: ``output.add_``
-    after ``cudnn_convolution``; the kernel of depthwise convolutions adds it itself).
+    after ``cudnn_convolution``; the kernel of depthwise convolutions adds it itself),
+    ``cudnn/ConvShared.cpp`` (``cudnn_convolution``), ``cuda/layer_norm_kernel.cu`` and
+    ``cuda/SoftMax.cu`` (``contiguous``).
     """
     works = kernels_of(op)
+    if op.layouts and works and op.name.startswith(_ORDERED):
+        wanted = Layout.CHANNELS_LAST if works[0].is_channels_last else Layout.CONTIGUOUS
+        if wanted not in op.layouts[0]:
+            works = (moved(given_tensors(op)[0], Kind.COPY), *works)
     if not op.name.startswith("aten.convolution.") or argument(op, 2, "bias") is None:
         return works
-    if works[0].kind is not Kind.CONVOLUTION:
+    if works[-1].kind is not Kind.CONVOLUTION:
         return works
-    output = op.outputs[0]
-    added = Work(
-        kind=Kind.BROADCAST,
-        dtype=output.dtype,
-        elements=output.numel,
-        read_bytes=output.nbytes,
-        written_bytes=output.nbytes,
-    )
-    return (*works, added)
+    return (*works, moved(op.outputs[0], Kind.BROADCAST))
+
+
+_ORDERED: Final = (
+    "aten.convolution.", "aten.native_layer_norm.", "aten._softmax.", "aten._log_softmax.",
+)  # fmt: skip
+"""Operators that copy an input that lies in another order than their kernel's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,14 +19,16 @@ from torchgauge.estimate.time.kernels.products import (
     attention,
     convolution,
     convolution_backward,
+    is_channels_last,
     matmul,
     product_of_unknown_shape,
     recurrent,
 )
-from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, traffic
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
+_WARP, _BLOCK, _PERSISTENT = 32, 128, 1024
 Rule = Callable[[OpRecord], Iterator[Work]]
 
 
@@ -78,6 +80,23 @@ def _pointwise(op: OpRecord) -> Kind:
     return Kind.ELEMENTWISE if alike else Kind.BROADCAST
 
 
+def _norm(op: OpRecord) -> Iterator[Work]:
+    """``(x, normalized_shape, …)`` or ``(x, dim, …)``: threads reduce a row together.
+
+    A layer norm's row has a block of 128 threads; a softmax's a warp or less, which holds as many
+    elements as the next power of two. Source: PyTorch, ``cuda/layer_norm_kernel.cu``
+    (``vectorized_layer_norm_kernel``), ``PersistentSoftmax.cuh`` (rows of at most 1,024).
+    """
+    base, x, over = traffic(op, Kind.NORM), given_tensors(op)[0], op.args[1]
+    assert isinstance(over, int | tuple)
+    row = prod(x.shape[-len(over) :] if isinstance(over, tuple) else x.shape[over:][:1])
+    rows, is_softmax = x.numel / max(1, row), "softmax" in op.name
+    held = 1 << max(0, row - 1).bit_length() if is_softmax and row <= _PERSISTENT else row
+    threads = min(held, _WARP) if is_softmax else _BLOCK
+    base = replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
+    yield base
+
+
 def _cast(op: OpRecord) -> Iterator[Work]:
     """A cast; a copy where the dtype stays."""
     given = given_tensors(op)
@@ -86,10 +105,12 @@ def _cast(op: OpRecord) -> Iterator[Work]:
 
 
 def _batch_norm(op: OpRecord) -> Iterator[Work]:
-    """Statistics first, in training; in evaluation those that are kept."""
+    """Statistics first, in training, a block per channel; in evaluation those that are kept."""
     is_backward = "backward" in op.name
     if is_backward or bool(argument(op, 5, "training")):
-        yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0)
+        x = given_tensors(op)[0]
+        blocks = x.numel if is_channels_last(op) else x.shape[1]
+        yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0, rows=blocks)
     yield traffic(op, Kind.BATCH_NORM)
 
 
@@ -117,27 +138,14 @@ def _written_only(op: OpRecord) -> Iterator[Work]:
 
 def _looked_up(op: OpRecord) -> Iterator[Work]:
     """Rows of a table: as much is read as is written, and the indices."""
-    written = sum(tensor.nbytes for tensor in op.outputs)
     indices = sum(tensor.nbytes for tensor in given_tensors(op) if "int" in tensor.dtype)
-    yield Work(
-        kind=Kind.INDEXING if written > FEW_BYTES else Kind.SCALAR,
-        dtype=op.outputs[0].dtype,
-        elements=op.outputs[0].numel,
-        read_bytes=written + indices,
-        written_bytes=written,
-    )
+    base = moved(op.outputs[0], Kind.INDEXING)
+    yield replace(base, read_bytes=base.read_bytes + indices)
 
 
 def _written_by_index(op: OpRecord) -> Iterator[Work]:
     """``(destination, indices, values)``: the values are read and written."""
-    values = given_tensors(op)[-1]
-    yield Work(
-        kind=Kind.INDEXING,
-        dtype=values.dtype,
-        elements=values.numel,
-        read_bytes=values.nbytes,
-        written_bytes=values.nbytes,
-    )
+    yield moved(given_tensors(op)[-1], Kind.INDEXING)
 
 
 _RULES: Final[dict[str, Rule]] = {
@@ -149,6 +157,7 @@ _RULES: Final[dict[str, Rule]] = {
     "upsample_bilinear2d": _upsampling,
     "upsample_bicubic2d": _upsampling,
     "_to_copy": _cast,
+    **dict.fromkeys(("native_layer_norm", "_softmax", "_log_softmax"), _norm),
     **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
     **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
     **dict.fromkeys(kinds.ruled_by("windowed"), _pooling),

@@ -10,7 +10,7 @@ from typing import Final
 from torchgauge.estimate.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.traffic import given_tensors, traffic
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
@@ -57,6 +57,7 @@ def matmul(op: OpRecord) -> Iterator[Work]:
         columns=columns,
         inner=inner,
         batch=batch,
+        is_unaligned="16" in left.dtype and (columns % ALIGNED > 0 or inner % ALIGNED > 0),
     )
 
 
@@ -162,12 +163,7 @@ def convolution_backward(op: OpRecord) -> Iterator[Work]:
         product = _convolution(op, size, (gradient, source, weight), sides)
         yield replace(product, is_filter_gradient=True, is_uneven_group=False)
     if len(wanted) > 2 and wanted[2]:
-        yield Work(
-            kind=Kind.REDUCTION,
-            dtype=gradient.dtype,
-            elements=gradient.numel,
-            read_bytes=gradient.nbytes,
-        )
+        yield replace(moved(gradient, Kind.REDUCTION), written_bytes=0.0)
 
 
 class _Size:
@@ -189,6 +185,11 @@ class _Size:
         return any(side % ALIGNED and side > ALIGNED for side in (self.inputs, self.outputs))
 
     @property
+    def is_uneven(self) -> bool:
+        """Return whether a filter's channels are more than 8 and no power of two."""
+        return self.outputs > ALIGNED and self.outputs & (self.outputs - 1) > 0
+
+    @property
     def is_depthwise(self) -> bool:
         """Return whether each filter sees one channel."""
         return self.groups > 1 and self.inputs == 1
@@ -203,7 +204,7 @@ def _convolution(
     """Return one of a convolution's products: the operands are two factors and the result."""
     first, second, result = operands
     images = sum(tensor.nbytes for tensor in operands if tensor is not size.weight)
-    is_channels_last = _is_channels_last(op)
+    last = is_channels_last(op)
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
@@ -217,17 +218,20 @@ def _convolution(
         batch=size.groups,
         window=size.window,
         padding=size.padding,
-        copied_bytes=0.0 if is_channels_last else 2.0 * images,
+        copied_bytes=0.0 if last else 2.0 * images,
         is_convolution=True,
-        is_channels_last=is_channels_last,
-        is_uneven_group=size.groups > 1 and sides[1] > ALIGNED and sides[1] % (2 * ALIGNED) > 0,
+        is_channels_last=last,
+        is_uneven_group=size.groups > 1 and size.is_uneven,
         is_unaligned=size.groups == 1 and size.is_unaligned,
     )
 
 
-def _is_channels_last(op: OpRecord) -> bool:
-    first = op.layouts[0] if op.layouts else Layout.CONTIGUOUS
-    return Layout.CHANNELS_LAST in first and Layout.CONTIGUOUS not in first
+def is_channels_last(op: OpRecord) -> bool:
+    """Return whether cuDNN is asked to work with the channels last.
+
+    Source: PyTorch, ``aten/src/ATen/native/ConvUtils.h`` (``cudnn_conv_suggest_memory_format``).
+    """
+    return any(Layout.SUGGESTS_CHANNELS_LAST in layout for layout in op.layouts[:3])
 
 
 def _groups(op: OpRecord, position: int) -> int:

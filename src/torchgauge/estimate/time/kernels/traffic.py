@@ -7,7 +7,7 @@ from typing import Final
 from torchgauge.estimate.arguments import given_tensors as given_tensors
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.work import Work
-from torchgauge.facts.trace import OpRecord
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 FEW_BYTES: Final = 16_384
 """A kernel that moves no more is a launch and nothing else."""
@@ -24,4 +24,15 @@ def traffic(op: OpRecord, kind: Kind, reads: float = 1.0) -> Work:
         elements=max((tensor.numel for tensor in (*given, *op.outputs)), default=0),
         read_bytes=reads * read,
         written_bytes=float(written),
+    )
+
+
+def moved(tensor: TensorSpec, kind: Kind) -> Work:
+    """Return a kernel that reads a tensor and writes as much."""
+    return Work(
+        kind=Kind.SCALAR if 2 * tensor.nbytes <= FEW_BYTES else kind,
+        dtype=tensor.dtype,
+        elements=tensor.numel,
+        read_bytes=tensor.nbytes,
+        written_bytes=tensor.nbytes,
     )

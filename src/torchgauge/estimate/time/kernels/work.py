@@ -9,7 +9,10 @@ from torchgauge.estimate.time.kernels.kinds import Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One kernel. ``rows``, ``columns`` and ``inner`` are those of a product, 0 for none."""
+    """One kernel. ``rows``, ``columns`` and ``inner`` are those of a product, 0 for none.
+
+    ``rows`` of a norm are threads that reduce its rows.
+    """
 
     kind: Kind
     dtype: str = "float32"
@@ -28,7 +31,8 @@ class Work:
     window: float = 1.0
     """Elements of a convolution's filter per channel: 9 for 3 × 3."""
     padding: float = 0.0
-    """What the filter's elements of a convolution grow by where channels are padded."""
+    """What the filter's elements of a convolution grow by where channels are padded; a softmax's
+    where rows are."""
     copied_bytes: float = 0.0
     """Read and written to bring operands into another layout and back, where that is done."""
     is_convolution: bool = False
@@ -42,9 +46,12 @@ class Work:
     is_channels_last: bool = False
     """A convolution's input has its channels last."""
     is_uneven_group: bool = False
-    """A convolution's groups have 24, 40, 56 … channels: more than 8, not divisible by 16."""
+    """A convolution's groups have 24, 40, 56 … channels: more than 8, no power of two."""
     is_unaligned: bool = False
-    """Without groups, its input or output channels are more than 8 and not divisible by 8."""
+    """Without groups, a convolution's channels are more than 8 and not divisible by 8; or sides of
+    a product in half precision."""
+    is_softmax: bool = False
+    """A norm without statistics that are kept: a warp for each row."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 
