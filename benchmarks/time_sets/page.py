@@ -38,16 +38,16 @@ Where not to trust it:
 - *Convolutions in float32 without TF32* (V100, T4): Winograd and FFT kernels do fewer products than
   counted. They have not been compared.
 - *Convolutions beyond 2³¹ elements* (VGG at batch 1,024 on an RTX 3090) are split by PyTorch and
-  predicted up to 32 % too fast; normalisation written out in element-wise operators (`vit_*_xp`)
-  up to 45 % too slow.
-- *Networks of mixed windows and small batched products* (EdgeNeXt, MixNet, CondConv, FocalNet) are
-  predicted 10–45 % too fast, EfficientViT-M0 compiled 53 %. RegNet with channels last is predicted
-  up to 28 % too slow. ConvNeXt is predicted 10–35 % too slow in training and compiled,
-  ConvFormer compiled 30 %, EvoNorm up to 22 %.
+  predicted up to 33 % too fast, in training 41 %; normalisation written out in element-wise
+  operators (`vit_*_xp`) up to 39 % too slow.
+- *Networks of mixed windows, experts and small batched products* (EdgeNeXt, MixNet, CondConv,
+  FocalNet) are predicted 10–49 % too fast, LambdaResNet on torch 2.9 50 %, Hiera 31 %,
+  EfficientViT-M0 compiled 56 %, PoolFormer and FastViT compiled 30 %, XCiT in training 28 %. Small
+  MobileNets and XCiT compiled are predicted up to 32 % too slow.
 - *A GPU of which nothing was measured* may sustain more or less of its datasheet than its
-  siblings: boards with little power less, a V100's fp32 cores a quarter more.
+  siblings: a V100's fp32 cores a fifth more, and an RTX 3090 would seem 9 % slower than it is.
   `torchgauge devices --measure` replaces the guess.
-- *GH200* in Lambda's training is a third slower than the datasheet and an H100 suggest, for a
+- *GH200* in Lambda's training is predicted 14 % too fast where its own rows are left out, for a
   cause that is not known.
 - *Laptops and boards at other power limits*: the prediction uses the maker's limit.
 - *fp8 and int8* use the datasheet's rate and the efficiency of half precision. They have not been
