@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.facts.codec.quick import with_changes
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
@@ -111,7 +112,7 @@ def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | 
         its_value = calls.get(call.index)
         if its_value is None:
             return call
-        return replace(
+        return with_changes(
             call,
             inputs=name(call.inputs, its_value.inputs),
             outputs=name(call.outputs, its_value.outputs),
