@@ -97,6 +97,9 @@ class Recording:
     """Keep module calls without operators and storages, where a simulated run is all it takes."""
     modules_only_of_failures: bool = False
     """Leave the modules, and what is said of their tensors, out of the trace of a whole run."""
+    copies: Any = None
+    """Where a run of calls alone leaves its copy of the model for the next run
+    (``trace.copy.kept_copy.KeptCopies``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,9 @@ from small_models import MODELS
 from torchgauge.compat.running import run
 from torchgauge.compat.torchsummary import summary, summary_string
 from torchgauge.errors import InputError, ModelError, UsageError
+from torchgauge.trace.copy.kept_copy import KeptCopies
+from torchgauge.trace.copy.meta_copy import ModelCopy
+from torchgauge.trace.run import prepared
 from untouched import Talks
 
 Printed = pytest.CaptureFixture[str]
@@ -561,6 +564,55 @@ def test_a_run_for_calls_alone_has_the_calls_of_a_whole_one(
         return [(call.path, call.inputs, call.outputs) for call in found.calls]
 
     assert calls(alone=True) == calls(alone=False)
+
+
+class Writes(nn.Sequential):
+    """Layers of PyTorch's in a container whose forward gives it an attribute."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = super().forward(x)
+        self.last = y if not hasattr(self, "last") else self.last + y
+        return y
+
+
+def _layers() -> list[nn.Module]:
+    conv = nn.Conv2d(3, 8, 3)
+    return [conv, nn.BatchNorm2d(8), nn.Sequential(nn.ReLU(inplace=True), nn.Flatten())]
+
+
+def _hooked() -> nn.Module:
+    model = nn.Sequential(*_layers())
+    model.register_forward_hook(lambda module, args, output: output * 2)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "copies"),
+    [
+        (lambda: nn.Sequential(*_layers()), 1),
+        (lambda: nn.Sequential(*_layers()).eval(), 2),  # sizes are those of the other mode
+        (lambda: nn.Conv2d(3, 8, 3), 1),
+        (lambda: Writes(*_layers()), 2),
+        (_hooked, 2),
+    ],
+)
+def test_runs_share_a_copy_where_only_layers_of_pytorch_run(
+    make: Callable[[], nn.Module], copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary_string(make(), (3, 16, 16))  # what is imported on the way is there
+    made: list[ModelCopy] = []
+
+    class Noted(ModelCopy):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(prepared, "ModelCopy", Noted)
+    model = make()
+    text = summary_string(model, (3, 16, 16))
+    assert len(made) == copies
+    monkeypatch.setattr(KeptCopies, "take", lambda *args: None)
+    assert summary_string(model, (3, 16, 16)) == text
 
 
 def test_a_model_that_fails_is_heard_once(capsys: Printed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -45,22 +46,24 @@ def _rows(
     owners: dict[str, tuple[ParameterInfo, ...]],
     batch_size: int,
 ) -> Iterator[Row]:
-    types = {info.path: info.type for info in run.rows.trace.modules}
+    types = run.rows.types
     shown: set[str] = set()
+    texts: dict[tuple[Any, ...], str] = {}
     for number, call in enumerate(calls, 1):
-        fresh = {item.shared_with or item.name: item.numel for item in owners.get(call.path, ())}
-        params = sum(numel for name, numel in fresh.items() if name not in shown)
-        shown |= fresh.keys()
-        yield Row(
-            name=f"{types[call.path]}-{number}",
-            output_shape=shape_text(
-                call.outputs,
-                batch_size,
-                is_tensor=call.index in run.tensor_calls,
-                dims_known=run.is_named,
-            ),
-            params=params,
-        )
+        params, path = 0, call.path
+        for item in owners.get(path, ()):
+            name = item.shared_with or item.name
+            if name not in shown:
+                shown.add(name)
+                params += item.numel
+        is_tensor = call.index in run.tensor_calls
+        key = is_tensor, *map(id, call.outputs)  # equal values are one object
+        text = texts.get(key)
+        if text is None:
+            text = texts[key] = shape_text(
+                call.outputs, batch_size, is_tensor=is_tensor, dims_known=run.is_named
+            )
+        yield Row(name=f"{types[path]}-{number}", output_shape=text, params=params)
 
 
 def _has_row(run: ModelRun, path: str) -> bool:

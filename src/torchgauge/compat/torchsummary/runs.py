@@ -11,6 +11,7 @@ from torch import nn
 
 from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
+from torchgauge.trace.copy.kept_copy import KeptCopies
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import unheard
 from torchgauge.trace.run.watched import looks_only
@@ -48,6 +49,7 @@ def run_summary(
     Raises:
         ModelError: the model's forward failed.
     """
+    copies = KeptCopies()
 
     def of(samples: int, *, training: bool, rows_only: bool = False) -> ModelRun:
         shapes = [(samples, *size) for size in sizes]
@@ -60,6 +62,7 @@ def run_summary(
             forward_only=rows_only,
             calls_only=rows_only,
             modules_only_of_failures=not rows_only and samples != _ROW_BATCH,
+            copies=copies,
         )
 
     in_training = bool(getattr(unwrap(as_module(model)), "training", False))

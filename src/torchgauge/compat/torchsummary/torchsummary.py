@@ -53,10 +53,9 @@ def summary(
         InputError: the sizes, the batch or the dtypes make no sense.
         ModelError: the model failed; also an instance of the built-in class that it raised.
     """
-    batch_size = _batch(batch_size)
-    run = _run(model, input_size, batch_size, device, dtypes)
-    print(_table(run, rows_of(run, batch_size, with_root=False)))
-    return _totals(run)
+    text, totals = _answer(model, input_size, batch_size, device, dtypes, with_root=False)
+    print(text)
+    return totals
 
 
 def summary_string(
@@ -74,23 +73,25 @@ def summary_string(
     >>> int(total), text.splitlines()[3].split()
     (15, ['Linear-1', '[-1,', '5]', '15'])
     """
-    batch_size = _batch(batch_size)
-    run = _run(model, input_size, batch_size, device, dtypes)
-    text = _table(run, rows_of(run, batch_size, with_root=True))
-    return text + "\n", _totals(run)
+    text, totals = _answer(model, input_size, batch_size, device, dtypes, with_root=True)
+    return text + "\n", totals
 
 
-def _run(
+@collector_paused()  # until all that ran is gone
+def _answer(
     model: nn.Module,
     input_size: Any,
-    batch_size: int,
+    batch_size: SupportsIndex,
     device: torch.device | str | int | None,
     dtypes: Sequence[Dtype] | None,
-) -> SummaryRun:
+    *,
+    with_root: bool,
+) -> tuple[str, tuple[torch.Tensor, torch.Tensor]]:
+    batch = _batch(batch_size)
     _check_device(device)
     sizes = _sizes(input_size)
-    with collector_paused():
-        return run_summary(model, sizes, dtypes_of(dtypes, len(sizes)), abs(batch_size))
+    run = run_summary(model, sizes, dtypes_of(dtypes, len(sizes)), abs(batch))
+    return _table(run, rows_of(run, batch, with_root=with_root)), _totals(run)
 
 
 def _batch(batch_size: SupportsIndex) -> int:

@@ -46,3 +46,8 @@ def made_quickly(kind: type[Kind]) -> type[Kind]:
         namespace=kept,
     )  # fmt: skip
     return cast("type[Kind]", made)
+
+
+def with_changes(one: Kind, **changes: Any) -> Kind:
+    """Return what ``dataclasses.replace`` does for one that is made quickly, in less time."""
+    return cast("Kind", msgspec.structs.replace(cast("Any", one), **changes))

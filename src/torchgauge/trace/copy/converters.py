@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ from torchgauge.trace.inspect.irregular import dense_parts, is_irregular, sparse
 from torchgauge.trace.inspect.subclasses import ORDINARY
 from torchgauge.trace.torch_internals.tensors import storage_key
 
+OnNew: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
+
 
 class MetaConverter:
     """Turn real tensors into meta tensors that share storages where the originals do.
@@ -25,10 +28,12 @@ class MetaConverter:
     def __init__(
         self,
         casting: Casting | None = None,
-        on_new: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+        on_new: OnNew | None = None,
     ) -> None:
         self.casting = casting
         self._on_new = on_new
+        self._made: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """What was told to ``on_new``."""
         self.irregular: torch.Tensor | None = None
         """The last sparse or nested tensor that was met; it has no copy without data."""
         self._storages: dict[int, torch.UntypedStorage] = {}
@@ -44,8 +49,15 @@ class MetaConverter:
         else:
             meta = torch.empty(tensor.shape, dtype=dtype, device="meta")
         if self._on_new is not None:
+            self._made.append((tensor, meta))
             self._on_new(tensor, meta)
         return meta
+
+    def go_on(self, casting: Casting, on_new: OnNew) -> None:
+        """Serve another run with the same copies, which are told to it."""
+        self.casting, self._on_new = casting, on_new
+        for original, copied in self._made:
+            on_new(original, copied)
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()

@@ -35,6 +35,8 @@ class ObjectCopies:
         """Attributes that could not be copied and are shared."""
         self.shared: list[Any] = []
         """Objects that could not be copied: the copy's are the model's own."""
+        self.may_hold_packed = False
+        """Whether packed weights were met, or a module whose attributes were not looked at."""
         self._path = ""
 
     def value(self, original: Any) -> Any:
@@ -61,8 +63,11 @@ class ObjectCopies:
             return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
-        if is_of_distributed(kind) or is_packed(original):
+        if is_packed(original):
+            self.may_hold_packed = True
             return original  # nothing changes what is packed
+        if is_of_distributed(kind):
+            return original
         if is_of_threads(kind):
             self.shared.append(original)
             return original

@@ -78,7 +78,7 @@ class ModelCopy(ObjectCopies):
         super().__init__()
         self._convert = convert
         self._device = getattr(convert, "device", torch.device("meta"))
-        self._casting: Casting | None = getattr(convert, "casting", None)
+        self.casting: Casting | None = getattr(convert, "casting", None)
         self._parameters: list[nn.Parameter] = []
         self.leaves: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Tensors that gradients are computed for, each with its copy."""
@@ -186,8 +186,8 @@ class ModelCopy(ObjectCopies):
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
         """Convert the data of a tensor, cast as the tensor is."""
-        if self._casting is not None and data is not original:
-            self._casting.follow(original, data)
+        if self.casting is not None and data is not original:
+            self.casting.follow(original, data)
             self._kept.append(data)
         return self._convert(data)
 
@@ -199,8 +199,8 @@ class ModelCopy(ObjectCopies):
         else:
             source.requires_grad_(original.requires_grad and original.is_leaf)
         self._kept.append(source)
-        if self._casting is not None:
-            self._casting.follow(original, source)
+        if self.casting is not None:
+            self.casting.follow(original, source)
         copied = self._tensor(source)
         self.stand_for(original, copied)
         answer_as(original, copied)
@@ -211,7 +211,7 @@ class ModelCopy(ObjectCopies):
 
     def _cast(self, original: torch.Tensor, copied: torch.Tensor) -> torch.Tensor:
         """Cast a tensor that has tensors inside as its class does it, where it can."""
-        dtype = copied.dtype if self._casting is None else self._casting(original)
+        dtype = copied.dtype if self.casting is None else self.casting(original)
         if dtype == copied.dtype:
             return copied
         try:
@@ -221,7 +221,7 @@ class ModelCopy(ObjectCopies):
             return copied  # then a module cannot cast it either
 
     def _uninitialized(self, original: torch.Tensor) -> torch.Tensor:
-        dtype = original.dtype if self._casting is None else self._casting(original)
+        dtype = original.dtype if self.casting is None else self.casting(original)
         return torch.empty(0, device=self._device, dtype=dtype)
 
     def _own(
@@ -267,8 +267,8 @@ class ModelCopy(ObjectCopies):
         source = restored.tensor
         if is_parameter and type(source) is torch.Tensor:
             source = nn.Parameter(source.detach(), requires_grad=restored.requires_grad)
-        if self._casting is not None:
-            self._casting.add(source)
+        if self.casting is not None:
+            self.casting.add(source)
         copied = self._tensor(source)
         self._kept.append(source)
         self.stand_for(restored, copied)
@@ -329,10 +329,11 @@ class ModelCopy(ObjectCopies):
         return copied
 
     def _scripted(self, original: torch.jit.ScriptModule) -> nn.Module:
+        self.may_hold_packed = True
         with torch.no_grad():  # with gradients the copies would not be leaves
             scripted: nn.Module = copy.deepcopy(original)
-        if self._casting is not None:
-            self._casting.script(scripted)
+        if self.casting is not None:
+            self.casting.script(scripted)
         for copied, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
             copied.requires_grad_(parameter.requires_grad)
         self.stand_for(original, scripted)

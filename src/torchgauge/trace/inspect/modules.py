@@ -41,19 +41,17 @@ def only_calls_modules(module: nn.Module) -> bool:
 
     A ``Sequential`` whose children have no hooks: those would run between their forwards.
     """
-    return type(module) is nn.Sequential and all(map(_is_called_alone, module._modules.values()))
+    return type(module) is nn.Sequential and all(map(is_called_alone, module._modules.values()))
 
 
-def _is_called_alone(module: nn.Module | None) -> bool:
+def is_called_alone(module: nn.Module | None) -> bool:
+    """Return whether a call of a module runs its forward and nothing around it."""
     if module is None or not _is_called_as_usual(type(module)):
         return False
-    state = module.__dict__
-    return not (
-        state["_forward_pre_hooks"]
-        or state["_forward_hooks"]
-        or state["_backward_pre_hooks"]
-        or state["_backward_hooks"]
-    )
+    return not any(map(module.__dict__.get, _HOOKS))
+
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 @cached_by_class

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.facts.codec.quick import with_changes
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
@@ -49,11 +50,19 @@ def named_by(trace: Trace, other: Trace) -> Trace | None:
     if Execution.REAL in (trace.execution, other.execution):
         return None
     named = _named_trace(trace, other, batch, grown)
-    if named is None or not all(
-        _explained(mine, its)
-        for mine, its in zip(_forward_calls(named), _forward_calls(other), strict=True)
-    ):
+    if named is None:
         return None
+    explained: dict[tuple[int, int], bool] = {}
+    for mine, its in zip(_forward_calls(named), _forward_calls(other), strict=True):
+        for values, others in ((mine.inputs, its.inputs), (mine.outputs, its.outputs)):
+            if len(values) != len(others):
+                return None
+            for value, its_value in zip(values, others, strict=True):
+                key = id(value), id(its_value)  # equal values are one object
+                if key not in explained:
+                    explained[key] = _explained(value, its_value)
+                if not explained[key]:
+                    return None
     return named
 
 
@@ -61,25 +70,16 @@ def _forward_calls(trace: Trace) -> list[ModuleCall]:
     return [call for call in trace.calls if call.phase == "forward"]
 
 
-def _explained(call: ModuleCall, other: ModuleCall) -> bool:
-    """Return whether the sizes of two calls differ in named dimensions alone."""
-    pairs = [(call.inputs, other.inputs), (call.outputs, other.outputs)]
-    if any(len(values) != len(others) for values, others in pairs):
-        return False
-    for values, others in pairs:
-        for value, its_value in zip(values, others, strict=True):
-            mine, its = value.tensor, its_value.tensor
-            if (mine is None) != (its is None):
-                return False
-            if mine is None or its is None:
-                continue
-            named = {dim for dim, _ in value.batch_dims}
-            if len(mine.shape) != len(its.shape) or any(
-                size != grown and dim not in named
-                for dim, (size, grown) in enumerate(zip(mine.shape, its.shape, strict=True))
-            ):
-                return False
-    return True
+def _explained(value: NamedValue, other: NamedValue) -> bool:
+    """Return whether the sizes of two values differ in named dimensions alone."""
+    mine, its = value.tensor, other.tensor
+    if mine is None or its is None:
+        return mine is its
+    named = {dim for dim, _ in value.batch_dims}
+    return len(mine.shape) == len(its.shape) and all(
+        size == grown or dim in named
+        for dim, (size, grown) in enumerate(zip(mine.shape, its.shape, strict=True))
+    )
 
 
 def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | None:
@@ -112,7 +112,7 @@ def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | 
         its_value = calls.get(call.index)
         if its_value is None:
             return call
-        return replace(
+        return with_changes(
             call,
             inputs=name(call.inputs, its_value.inputs),
             outputs=name(call.outputs, its_value.outputs),

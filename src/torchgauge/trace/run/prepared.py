@@ -13,6 +13,7 @@ from torchgauge.errors import UsageError
 from torchgauge.trace.copy.attention_choice import choose_attention
 from torchgauge.trace.copy.build import constructed_value
 from torchgauge.trace.copy.converters import CpuConverter, MetaConverter
+from torchgauge.trace.copy.kept_copy import KeptCopies
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.irregular import keep_padding
@@ -34,15 +35,8 @@ class Prepared:
         run_plan = context.run_plan
         self._input_names: dict[int, str] = {}
         """Names of the inputs that were made as floats on a guess, by their storages."""
-        simulation = context.simulation
-        self._converter = (
-            MetaConverter(context.casting, partial(_keep_value, simulation.values))
-            if simulation is not None
-            else CpuConverter(context.casting, context.assumptions, context.device)
-        )
-        with warnings.catch_warnings():  # what a copied attribute's class deprecates
-            warnings.simplefilter("ignore")
-            self.copy = ModelCopy(run_plan.model, self._converter)
+        self._converter: MetaConverter | CpuConverter
+        self.copy, self._converter = self._copied()
         self.root = root = self.copy.root
         context.warnings += self.copy.notes
         context.assumptions += self.copy.assumptions
@@ -58,6 +52,34 @@ class Prepared:
         plan = run_plan.plan
         self.args = tuple(self._argument(value) for value in plan.args)
         self.kwargs = {name: self._argument(value) for name, value in plan.kwargs.items()}
+
+    def _copied(self) -> tuple[ModelCopy, MetaConverter | CpuConverter]:
+        """Return a copy of the model, or the one that the run before has left."""
+        context, run_plan = self._context, self._context.run_plan
+        converter: MetaConverter | CpuConverter
+        if context.simulation is None:
+            converter = CpuConverter(context.casting, context.assumptions, context.device)
+        else:
+            on_new = partial(_keep_value, context.simulation.values)
+            copies: KeptCopies | None = run_plan.recording.copies
+            if copies is not None:
+                kept = copies.take(run_plan.model, run_plan.scenario, context.casting, on_new)
+                if kept is not None:
+                    return kept
+            converter = MetaConverter(context.casting, on_new)
+        with warnings.catch_warnings():  # what a copied attribute's class deprecates
+            warnings.simplefilter("ignore")
+            return ModelCopy(run_plan.model, converter), converter
+
+    def offer_copy(self) -> None:
+        """Leave the copy to the next run, where this one has changed nothing."""
+        recording, scenario = self._context.run_plan.recording, self._context.scenario
+        copies: KeptCopies | None = recording.copies
+        if copies is None or not isinstance(self._converter, MetaConverter):
+            return
+        is_arranged = scenario.attn_implementation or scenario.channels_last or self.padded
+        if not (is_arranged or self.lazy or self.irregular is not None):
+            copies.offer(self._context.run_plan.model, scenario, self.copy, self._converter)
 
     @property
     def irregular(self) -> torch.Tensor | None:

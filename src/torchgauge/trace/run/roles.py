@@ -44,7 +44,8 @@ class Roles:
         if self._context.keep_ops:
             self.register_model(copy.root)
         self._register_hidden(copy)
-        self._register_packed(copy.root)
+        if copy.may_hold_packed:
+            self._register_packed(copy.root)
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
                 self._register_parts(stored_tensors(tensor), Role.INPUT, name)
@@ -119,6 +120,8 @@ class Roles:
 
     def register_kept(self, trainer: Trainer) -> None:
         """Register what a training step has from the steps before it."""
+        if not self._context.keep_ops:
+            return
         for name, tensor in trainer.kept_gradients():
             self._storages.register(tensor, Role.GRADIENT, name)
         for tensor in trainer.average:
@@ -148,10 +151,16 @@ class Roles:
     def mark_gradients(self, root: nn.Module) -> None:
         """Mark the gradients of the parameters."""
         for name, parameter in root.named_parameters():
-            if parameter.grad is not None:
-                # A plain parameter next to a DTensor gets a DTensor as its gradient.
-                parameter.grad = local_part(parameter.grad)
-                self._mark_parts(parameter.grad, Role.GRADIENT, name)
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if _is_ordinary(gradient):
+                index = self._storages.index_of(gradient, -1)
+                self._storages.set_role(index, Role.GRADIENT, name)
+                continue
+            # A plain parameter next to a DTensor gets a DTensor as its gradient.
+            parameter.grad = local_part(gradient)
+            self._mark_parts(parameter.grad, Role.GRADIENT, name)
 
     def _mark_parts(self, tensor: torch.Tensor, role: Role, name: str = "") -> None:
         for part in stored_tensors(tensor):

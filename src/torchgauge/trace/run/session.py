@@ -217,6 +217,8 @@ class Session:
         del held
         trace = freeze(context, prepared, phases, self._outside, inputs, failure)
         modules.release()
+        if error is None and not context.keep_ops and modules.are_torch_alone:
+            prepared.offer_copy()
         return self._outcome(trace, error, prepared, modules)
 
     def _settle(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from torchgauge.trace.copy.fused_attention import FusedAttention
-from torchgauge.trace.inspect.modules import is_leaf_of_torch, modules_of, only_calls_modules
+from torchgauge.trace.inspect.modules import (
+    is_called_alone,
+    is_leaf_of_torch,
+    modules_of,
+    only_calls_modules,
+)
 from torchgauge.trace.inspect.tree import has_forward, walk
 from torchgauge.trace.operators.repeated import repeatable
 from torchgauge.trace.python.python_calls import Counting
@@ -38,6 +43,8 @@ class WatchedModules:
         """Index of the call and what ``Recording.on_call`` returned for it."""
         self.call: Callable[..., Any] = root
         """What to call for a forward of the model."""
+        self.are_torch_alone = is_called_alone(root) and not any(global_module_hooks())
+        """Whether a forward of the model runs no code but that of ``torch.nn``."""
         recorder = context.recorder
         self._wrap()
         if context.is_simulated or context.run_plan.real_device == "cpu":
@@ -51,14 +58,17 @@ class WatchedModules:
         context = self._context
         for path, module, shared_with in walk(self._root):
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
+                self.are_torch_alone = False
                 continue
             if shared_with is None:
                 is_leaf = is_leaf_of_torch(module)
+                counting = Counting.OFF if is_leaf else _counting(module)
+                self.are_torch_alone &= counting is not Counting.ON
                 forward = context.recorder.wrap_forward(
                     path,
                     module.forward,
                     type(module).forward,
-                    counting=Counting.OFF if is_leaf else _counting(module),
+                    counting=counting,
                     observe=self._observer(path, module),
                     layer=repeatable(module) if is_leaf and context.is_simulated else None,
                 )
