@@ -22,7 +22,7 @@ class Rate(StrEnum):
     TENSOR = "tensor"
     """Matrix products, convolutions and attention in fp16, bf16, tf32, fp8 and int8."""
     VECTOR = "vector"
-    """The ordinary cores: fp32 products, depthwise convolutions, the softmax of attention."""
+    """The ordinary cores: products in fp32."""
     BANDWIDTH = "bandwidth"
     """Copies, element-wise work, norms: whatever waits for memory."""
 

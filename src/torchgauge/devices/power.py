@@ -10,6 +10,11 @@ from typing import Final
 from torchgauge.devices.catalog import built_in
 from torchgauge.devices.device import Arithmetic, Device, Kind
 
+_DOUBLE: Final = {
+    (3, 5): 1 / 3, (3, 7): 1 / 3, (5, 0): 1 / 32, (5, 2): 1 / 32, (6, 0): 1 / 2, (6, 1): 1 / 32,
+    (7, 0): 1 / 2, (7, 5): 1 / 32, (8, 0): 1 / 2, (9, 0): 1 / 2, (10, 0): 1 / 2,
+}  # fmt: skip
+"""Where float64 is not a 64th of float32, as it is from compute capability 8.6 on."""
 _WITH_ITS_OWN_COOLING: Final = (Kind.DATACENTER, Kind.WORKSTATION, Kind.CONSUMER)
 """Laptops state several limits, and an embedded board's covers its processor."""
 _VOLTA: Final = (7, 0)
@@ -82,11 +87,17 @@ def steps_per_second(device: Device) -> float:
 
 
 def double_share(device: Device) -> float:
-    """Return the rate of float64 as a share of float32: boards for data centers, and all others.
+    """Return the rate of float64 as a share of float32; other makers' as by the kind of board.
 
     Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table).
+
+    >>> from torchgauge.devices import find_device
+    >>> double_share(find_device("A100-SXM-40GB")), double_share(find_device("L40S"))
+    (0.5, 0.015625)
     """
-    return 1 / 2 if device.kind is Kind.DATACENTER else 1 / 32
+    if device.compute_capability is None:
+        return 1 / 2 if device.kind is Kind.DATACENTER else 1 / 32
+    return _DOUBLE.get(device.compute_capability, 1 / 64)
 
 
 def _watts_per_clock(device: Device) -> float | None:

@@ -151,6 +151,7 @@ def test_depthwise_kernels_of_pytorch_are_not_timed() -> None:
     depthwise = {"channels": 8, "wide": 16, "groups": 8}
     assert clearings(convolution(**depthwise)) == []
     assert clearings(convolution(**depthwise, layout=LAST)) == [0]  # cuDNN takes those
+    assert clearings(convolution(8, 8, groups=8, transposed=True)) == [0]  # and those
 
 
 # ---------------------------------------------------------------- layouts of convolutions

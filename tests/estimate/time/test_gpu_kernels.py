@@ -310,3 +310,53 @@ def test_inductor_chooses_the_layout_of_convolutions(
 def test_a_compiled_step_has_coefficients_of_its_own() -> None:
     c = {"norm.memory": 0.5, "copy.memory": 0.7, f"{COMPILED}.norm.memory": 0.9}
     assert of_compiled(c) == {**c, "norm.memory": 0.9}
+
+
+# ---------------------------------------------------------------- what a board can, or was told
+
+
+PRODUCT = Work(kind=Kind.MATMUL, dtype="float32", flops=2.0 * 8192**3, rows=8192, columns=8192,
+               inner=8192, read_bytes=8.0 * 8192**2, written_bytes=4.0 * 8192**2)  # fmt: skip
+
+
+def on(work: Work, name: str, **measured: float) -> float:
+    model = DeviceModel(device=replace(find_device(name), **measured))
+    return float(kernel_time(work.kind, work, model.rates(work), model.coefficients).total)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("A100-SXM-40GB", 2), ("V100-PCIe-32GB", 2), ("P100-PCIe-16GB", 2), ("T4", 32), ("L40S", 64),
+     ("RTX 3090", 64), ("RTX 4090", 64), ("GTX 1080 Ti", 32)],
+)  # fmt: skip
+def test_float64_is_as_slow_as_the_chips(name: str, share: float) -> None:
+    double = replace(PRODUCT, dtype="float64")
+    assert on(double, name) == pytest.approx(share * on(PRODUCT, name), rel=0.05)
+    model = DeviceModel(device=find_device(name))
+    assert model.error_of(double) == model.coefficients["error.other_kernels"]
+    assert model.error_of(PRODUCT) < model.error_of(double)
+
+
+def test_adding_in_float64_takes_its_bytes_and_not_its_products() -> None:
+    added = Work(kind=Kind.BROADCAST, elements=2.0**26, read_bytes=2.0**28, written_bytes=2.0**28)
+    wide = replace(added, dtype="float64", read_bytes=2.0**29, written_bytes=2.0**29)
+    assert on(wide, "RTX 3090") < 2.1 * on(added, "RTX 3090")
+
+
+def test_what_the_user_measured_moves_all_that_goes_with_it() -> None:
+    slow = {"measured_fp32_flops_per_second": 12e12}
+    depthwise = Work(kind=Kind.DEPTHWISE, flops=2.0**34, elements=2.0**26, window=9.0, batch=64.0,
+                     read_bytes=2.0**20, written_bytes=2.0**20)  # fmt: skip
+    for work in (PRODUCT, depthwise):
+        assert on(work, "RTX 3090", **slow) > 1.3 * on(work, "RTX 3090")
+    copied = Work(
+        kind=Kind.ELEMENTWISE, elements=2.0**28, read_bytes=2.0**30, written_bytes=2.0**30
+    )
+    fast = {"measured_bandwidth_bytes_per_second": 1.1e12}
+    assert on(copied, "RTX 3090", **fast) < 0.9 * on(copied, "RTX 3090")
+
+
+@pytest.mark.parametrize(("name", "is_slower"), [("GTX 1080 Ti", False), ("RTX 3090", True)])
+def test_odd_sides_cost_tensor_cores_alone(name: str, is_slower: bool) -> None:
+    odd = replace(PRODUCT, dtype="float16", is_unaligned=True)
+    assert (on(odd, name) > on(replace(odd, is_unaligned=False), name)) is is_slower

@@ -44,6 +44,8 @@ class Rates:
     """Share of NCHW operands that convolutions want copied to channels last."""
     pads_channels: Number
     """1 where convolutions pad their channels to whole steps of the tensor cores, else 0."""
+    wants_alignment: Number
+    """1 where tensor cores multiply, which take eight numbers at a time, else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ def _product(
 
 def _matmul(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     product = _product(work, rates, c, "matmul", work.columns)
-    return product * c["matmul.unaligned"] ** work.is_unaligned
+    return product * c["matmul.unaligned"] ** (work.is_unaligned * rates.wants_alignment)
 
 
 def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
@@ -165,7 +167,7 @@ def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     product = _product(work, rates, c, "convolution", columns) * _gradient(work, c, "convolution")
     product = product * (1.0 + window * (1.0 - 1.0 / work.window))
     product = product * (c["convolution.grouped_uneven"] ** is_uneven + groups)
-    product = product * c["convolution.unaligned"] ** work.is_unaligned
+    product = product * c["convolution.unaligned"] ** (work.is_unaligned * rates.wants_alignment)
     native = product * c["convolution.native"]
     return product + _smallest(copied, native) * rates.copies_layout
 

@@ -30,6 +30,7 @@ _GROUP_OF: Final = {
     Kind.ATTENTION: "attention",
 }
 _MEASURED: Final = (Arithmetic.FP16, Arithmetic.BF16, Arithmetic.TF32)
+_DOUBLES: Final = ("float64", "complex128")
 _FLASH_2: Final = (2, 2)
 
 
@@ -75,12 +76,13 @@ class DeviceModel:
         found = self._rates.get(key)
         if found is None:
             arithmetic = arithmetic_of(work, self.device, tf32_matmul=self.tf32_matmul)
-            share = double_share(self.device) if work.dtype in ("float64", "complex128") else 1.0
+            share = double_share(self.device) if work.dtype in _DOUBLES else 1.0
             found = rates_of(
                 self.device,
                 arithmetic,
                 self.coefficients,
                 share=share,
+                steps_share=share if work.is_convolution else 1.0,
                 is_portable=work.is_portable,
             )
             self._rates[key] = found
@@ -101,6 +103,7 @@ class DeviceModel:
             c.get(f"error.{evidence_of(self.device, rate, c)}.{rate}", 0.0),
         )
         is_plain = arithmetic is Arithmetic.FP32 and not work.is_convolution
+        is_plain = is_plain and work.dtype not in _DOUBLES
         if group != "other" and not (is_plain or arithmetic in _MEASURED):
             return max(found, c["error.other_kernels"])
         return found

@@ -51,25 +51,30 @@ def rates_of(
     coefficients: Mapping[str, float],
     *,
     share: float = 1.0,
+    steps_share: float = 1.0,
     is_portable: bool = False,
 ) -> Rates:
     """Return what a device sustains in an arithmetic; ``share`` of it for slower formats.
 
+    ``steps_share``: of the steps beside products, where these are multiplications too.
     ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
     part of the tensor cores' rate (coefficient ``Hopper.portable``).
     """
-    power, compute = coefficients["power"], _sustained(device, arithmetic, coefficients)
+    compute = _sustained(device, arithmetic, coefficients)
     if is_portable and arithmetic is not Arithmetic.FP32:
         compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
-        vector=steps_per_second(device) * share * headroom(device, Arithmetic.FP32) ** power,
+        vector=_steps(device, coefficients) * steps_share,
         bandwidth=_bandwidth(device, coefficients),
-        peak_bandwidth=device.bandwidth_bytes_per_second,
+        peak_bandwidth=max(
+            device.bandwidth_bytes_per_second, device.measured_bandwidth_bytes_per_second or 0.0
+        ),
         cache_bytes=float(device.l2_bytes or 0),
         processors=float(device.sm_count or 1),
         copies_layout=_copied(arithmetic, coefficients),
         pads_channels=float(arithmetic in _HALF and device.has_tensor_cores),
+        wants_alignment=float(arithmetic is not Arithmetic.FP32 and device.has_tensor_cores),
     )
 
 
@@ -88,6 +93,21 @@ def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str
     measured = device.measured_rate(arithmetic)
     if measured is not None:
         return measured / coefficients["matmul.compute"]
+    return _expected(device, arithmetic, coefficients)
+
+
+def _steps(device: Device, coefficients: Mapping[str, float]) -> float:
+    """Return the steps beside products that are kept up: as many fewer as the user's products."""
+    measured, share = device.measured_rate(Arithmetic.FP32), 1.0
+    if measured is not None:
+        expected = _expected(device, Arithmetic.FP32, coefficients)
+        share = measured / coefficients["matmul.compute"] / expected
+    under_load: float = headroom(device, Arithmetic.FP32) ** coefficients["power"]
+    return steps_per_second(device) * under_load * share
+
+
+def _expected(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
+    """Return the rate of products that is kept up as far as its board tells."""
     peak = device.peak_rate(arithmetic) or device.fp32_flops_per_second or 0.0
     is_ordinary = arithmetic is Arithmetic.FP32 or not device.has_tensor_cores
     own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)

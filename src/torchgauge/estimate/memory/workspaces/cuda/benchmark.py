@@ -49,7 +49,7 @@ def _keys(op: OpRecord, platform: Platform) -> Iterator[tuple[Hashable, ...]]:
     transposed, groups = settings[3], settings[5]
     layouts = layout(op, first) | layout(op, first + 1)
     is_last = Layout.SUGGESTS_CHANNELS_LAST in layouts
-    if runs_own_kernel(source, weight, groups, is_last) or not source.numel:
+    if runs_own_kernel(source, weight, transposed, groups, is_last) or not source.numel:
         return
     if columns_bytes(op, first, output, platform):
         return

@@ -111,7 +111,7 @@ def columns_bytes(op: OpRecord, first: int, output: TensorSpec, platform: Platfo
     source, weight = tensor(op, first), tensor(op, first + 1)
     transposed, groups = op.args[first + 6], op.args[first + 8]
     kernel = weight.shape[2:]
-    if runs_own_kernel(source, weight, groups, _is_last(op, first)) or not source.numel:
+    if runs_own_kernel(source, weight, transposed, groups, _is_last(op, first)) or not source.numel:
         return 0
     release = rules_of(platform.torch_release).version
     samples = [prod(spec.shape[1:]) for spec in (source, output)]
@@ -125,7 +125,9 @@ def columns_bytes(op: OpRecord, first: int, output: TensorSpec, platform: Platfo
     return weight.shape[1] * prod(kernel) * pixels * itemsize(source)
 
 
-def runs_own_kernel(source: TensorSpec, weight: TensorSpec, groups: object, is_last: bool) -> bool:
+def runs_own_kernel(
+    source: TensorSpec, weight: TensorSpec, transposed: object, groups: object, is_last: bool
+) -> bool:
     """Return whether PyTorch runs its own depthwise kernel.
 
     Source: ``is_depthwise`` and ``use_cudnn_depthwise`` in PyTorch's
@@ -134,6 +136,7 @@ def runs_own_kernel(source: TensorSpec, weight: TensorSpec, groups: object, is_l
     Assumes: half precision too, part of which cuDNN takes by a table of sizes.
     """
     depthwise = isinstance(groups, int) and groups > 1 and source.shape[1] == groups
+    depthwise = depthwise and not transposed
     return depthwise and weight.shape[0] % source.shape[1] == 0 and not is_last
 
 
@@ -164,7 +167,10 @@ def _copies_bytes(op: OpRecord, first: int, output: TensorSpec, platform: Platfo
     is_pixel = max(weight.shape[2:]) == 1 and (
         isinstance(stride, Sequence) and all(step == 1 for step in stride)
     )
-    if runs_own_kernel(source, weight, groups, False) or is_pixel > platform.cudnn_benchmark:
+    if (
+        runs_own_kernel(source, weight, transposed, groups, False)
+        or is_pixel > platform.cudnn_benchmark
+    ):
         return 0
     products = (source if transposed else output).numel * prod(weight.shape[1:])
     enough = _WORTH_COPIES_OF_PIXELS if is_pixel else _WORTH_COPIES
