@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.memory_sets import intervals
@@ -84,6 +85,10 @@ def _section(
     if counted:
         errors = [result.error() for result in counted]
         summed.append(line_of("peak memory, GPU", TITLES[name], errors))
+    early = [result.case for result in counted if result.case.has_early_cudnn]
+    if early:
+        asked = results([replace(case, has_early_cudnn=False) for case in early], cache, quiet=True)
+        yield _row("without PyTorch 1's Winograd, which no scenario can ask for", asked)
     plausible = [result for result in counted if not result.case.implausible]
     if len(plausible) < len(counted):
         yield _row("without those below their own tensors (the run had died)", plausible)
