@@ -77,9 +77,9 @@ def clocks_of(device: Device) -> float | None:
 def steps_per_second(device: Device) -> float:
     """Return twice the integer operations of all multiprocessors in a second.
 
-    Indices and conversions, not multiplications, take the time of kernels beside products. 64
-    lanes of each multiprocessor do them from Volta on, and all lanes before (CUDA C++ Programming
-    Guide, "Arithmetic Instructions").
+    Kernels other than products spend their time on indices and conversions. From Volta on, 64 lanes
+    of each multiprocessor compute these; before, all lanes do (CUDA C++ Programming Guide,
+    "Arithmetic Instructions").
     """
     all_lanes = device.fp32_flops_per_second or 0.0
     is_old = (device.compute_capability or _VOLTA) < _VOLTA

@@ -32,7 +32,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def rows_beside(module: str) -> list[dict[str, str]]:
-    """Return the rows of the table that lies beside a module of the same name, given its file."""
+    """Return the rows of a module's table: the ``.csv`` next to its file (``__file__``)."""
     return rows(Path(module).with_suffix(".csv"))
 
 

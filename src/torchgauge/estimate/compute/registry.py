@@ -66,7 +66,7 @@ def register_flop_formula(
 
 
 def register_table(module: str, formula: Callable[[Mapping[str, str]], FlopFormula]) -> None:
-    """Register the formula of each row of the table beside a module, given the module's file."""
+    """Register a formula for each row of a module's table (``module`` is its ``__file__``)."""
     for row in rows_beside(module):
         register_flop_formula(row["operator"])(formula(row))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -139,18 +139,12 @@ def modules_of(root: nn.Module) -> list[nn.Module]:
 def tensors_of(root: nn.Module) -> Held:
     """Return what ``root.parameters()`` and ``root.buffers()`` yield."""
     modules = modules_of(root)
-    parameters = {
-        id(tensor): tensor
-        for module in modules
-        if module._parameters
-        for tensor in module._parameters.values()
-        if tensor is not None
-    }
-    buffers = {
-        id(tensor): tensor
-        for module in modules
-        if module._buffers
-        for tensor in module._buffers.values()
-        if tensor is not None
-    }
-    return Held(list(parameters.values()), list(buffers.values()))
+    return Held(
+        _once(module._parameters for module in modules),
+        _once(module._buffers for module in modules),
+    )
+
+
+def _once(found: Iterable[Mapping[str, torch.Tensor | None]]) -> list[torch.Tensor]:
+    named = (tensors.values() for tensors in found if tensors)
+    return list({id(one): one for some in named for one in some if one is not None}.values())

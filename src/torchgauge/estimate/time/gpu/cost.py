@@ -31,7 +31,7 @@ class Rates:
     compute: Number
     """FLOPs per second of products in the kernel's arithmetic, sustained."""
     vector: Number
-    """Steps per second of the ordinary cores beside products, sustained."""
+    """Steps per second, sustained, that the ordinary cores do in kernels other than products."""
     bandwidth: Number
     """Bytes per second from memory, sustained."""
     peak_bandwidth: Number
@@ -156,7 +156,7 @@ def _matmul(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
 
 
 def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
-    """Groups whose channels are no power of two have tiles of one width, channels last."""
+    """With channels last, groups are padded to tiles of 128 unless they are a power of two."""
     last, is_filter = work.is_channels_last, work.is_filter_gradient
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     window = c["convolution.window"] * c["convolution.window_last"] ** last

@@ -20,11 +20,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from torchgauge.estimate.arguments import argument
+from torchgauge.estimate.arguments import argument, given_tensors
 from torchgauge.estimate.time.gpu.timeline import Issue
 from torchgauge.estimate.time.kernels.kinds import NO_KERNEL, Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
-from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
 from torchgauge.facts.scenario import Mode

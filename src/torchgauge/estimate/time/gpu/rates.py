@@ -56,7 +56,7 @@ def rates_of(
 ) -> Rates:
     """Return what a device sustains in an arithmetic; ``share`` of it for slower formats.
 
-    ``steps_share``: of the steps beside products, where these are multiplications too.
+    ``steps_share``: the same for the steps of other kernels; depthwise ones multiply in them too.
     ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
     part of the tensor cores' rate (coefficient ``Hopper.portable``).
     """
@@ -97,7 +97,7 @@ def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str
 
 
 def _steps(device: Device, coefficients: Mapping[str, float]) -> float:
-    """Return the steps beside products that are kept up: as many fewer as the user's products."""
+    """Return the sustained steps of other kernels; a rate that the user measured scales them."""
     measured, share = device.measured_rate(Arithmetic.FP32), 1.0
     if measured is not None:
         expected = _expected(device, Arithmetic.FP32, coefficients)
@@ -107,7 +107,7 @@ def _steps(device: Device, coefficients: Mapping[str, float]) -> float:
 
 
 def _expected(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
-    """Return the rate of products that is kept up as far as its board tells."""
+    """Return the sustained rate of products where the user measured none."""
     peak = device.peak_rate(arithmetic) or device.fp32_flops_per_second or 0.0
     is_ordinary = arithmetic is Arithmetic.FP32 or not device.has_tensor_cores
     own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)

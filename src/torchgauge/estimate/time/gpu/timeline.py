@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from torchgauge.estimate.arguments import argument
+from torchgauge.estimate.arguments import argument, given_tensors
 from torchgauge.estimate.time.gpu.cost import KernelTime, kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of
-from torchgauge.estimate.time.kernels.traffic import given_tensors, moved
+from torchgauge.estimate.time.kernels.traffic import moved
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.prediction import KernelRun
 from torchgauge.facts.trace import Layout, OpRecord, Phase

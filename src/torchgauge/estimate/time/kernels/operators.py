@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.arguments import argument, real_products
+from torchgauge.estimate.arguments import argument, given_tensors, real_products
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.time.kernels import kinds
@@ -24,7 +24,7 @@ from torchgauge.estimate.time.kernels.products import (
     product_of_unknown_shape,
     recurrent,
 )
-from torchgauge.estimate.time.kernels.traffic import given_tensors, moved, traffic
+from torchgauge.estimate.time.kernels.traffic import moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
@@ -93,8 +93,7 @@ def _norm(op: OpRecord) -> Iterator[Work]:
     rows, is_softmax = x.numel / max(1, row), "softmax" in op.name
     held = 1 << max(0, row - 1).bit_length() if is_softmax and row <= _PERSISTENT else row
     threads = min(held, _WARP) if is_softmax else _BLOCK
-    base = replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
-    yield base
+    yield replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
 
 
 def _cast(op: OpRecord) -> Iterator[Work]:

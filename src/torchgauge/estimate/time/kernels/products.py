@@ -7,10 +7,10 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.arguments import argument, mask, real_products
+from torchgauge.estimate.arguments import argument, given_tensors, mask, real_products
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.traffic import given_tensors, moved, traffic
+from torchgauge.estimate.time.kernels.traffic import moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 

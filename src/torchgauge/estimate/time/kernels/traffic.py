@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from torchgauge.estimate.arguments import given_tensors as given_tensors
+from torchgauge.estimate.arguments import given_tensors
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord, TensorSpec
