@@ -5,9 +5,10 @@ that of the device's rate, by its evidence: none where the rate was measured, an
 never known better than a sibling's. The two are independent, so their squares add. A step's is the
 mean of its kernels', by time. All are fitted by the pinball loss of the wanted quantile, whose
 minimum has four of five rows inside (Koenker and Bassett, Regression Quantiles, Econometrica 46,
-1978), on rows that the prediction's fit had not seen; then those of kernels are scaled so that just
+1978), on rows that the prediction's fit had not seen. Then those of kernels are scaled so that just
 four of five rows of other families are inside, and those of rates so that four of five rows of
-other GPUs are (split-conformal prediction: Lei et al., arXiv 1604.04173). Sets count the same.
+other GPUs are, with siblings and without (split-conformal prediction: Lei et al., arXiv
+1604.04173).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from benchmarks.time_sets.left_out import COLUMNS, FAMILIES, FITTED, Predicted
+from benchmarks.time_sets.left_out import COLUMNS, DEVICE, FAMILIES, FITTED, KIN, Predicted
 from torchgauge.devices.evidence import Evidence, Rate
 from torchgauge.estimate.time.gpu.device_model import ERROR_GROUPS, combined
 from torchgauge.facts.scenario import Mode
@@ -24,8 +25,8 @@ from torchgauge.facts.scenario import Mode
 SHARE = 0.8
 """Of the rows that a stated error covers."""
 _STEPS, _RATE, _PULL = 500, 0.04, 0.0005
-_FULL = 60
-"""Rows with which a set counts as much as any other."""
+_FULL = {True: 60, False: 5}
+"""Rows with which a set counts as much as any other, and a GPU."""
 _UNMEASURED = (Evidence.SIBLING, Evidence.DATASHEET)
 _FACTORS = ("error.training", "error.compiled")
 
@@ -37,10 +38,13 @@ def stated_errors(found: Sequence[Predicted]) -> dict[str, float]:
     kernels = [f"error.{group}" for group in ERROR_GROUPS]
     families = [item for item in unseen if item.fit == FAMILIES]
     values = _scaled(families, values, kernels)
-    others = [item for item in unseen if item.fit != FAMILIES]
-    if others:
-        rates = [name for name in values if name.count(".") == 2]
-        values = _scaled(others, values, rates)
+    for evidence, fit in zip(_UNMEASURED, (DEVICE, KIN), strict=True):
+        others = [item for item in unseen if item.fit == fit]
+        if others:
+            values = _scaled(others, values, [f"error.{evidence}.{rate}" for rate in Rate])
+    for rate in Rate:
+        sibling, datasheet = (f"error.{evidence}.{rate}" for evidence in _UNMEASURED)
+        values[datasheet] = values[datasheet].maximum(values[sibling])
     return {name: round(float(value), 3) for name, value in values.items()}
 
 
@@ -100,14 +104,23 @@ def _named(
 
 
 def _weights(item: Predicted, found: Sequence[Predicted]) -> torch.Tensor:
-    """Return a weight per row, so that sets count the same, small ones by their rows."""
-    alike: dict[tuple[str, str, bool], int] = {}
+    """Return a weight per row; those of families left out sum to 1, those of GPUs left out too.
+
+    Families: each set counts the same. GPUs: each GPU does, because its rows share the error of its
+    rates. Small groups count by their rows.
+    """
+    alike: dict[tuple[object, ...], int] = {}
     for other in found:
-        key = other.set, other.fit, other.table.is_compiled
-        alike[key] = alike.get(key, 0) + len(other.rows)
-    own = alike[item.set, item.fit, item.table.is_compiled]
-    total = sum(min(rows, _FULL) for rows in alike.values())
-    return torch.full((len(item.rows),), min(own, _FULL) / own / total)
+        alike[_group(other)] = alike.get(_group(other), 0) + len(other.rows)
+    own, full = alike[_group(item)], _FULL[item.fit == FAMILIES]
+    total = sum(min(rows, full) for key, rows in alike.items() if key[0] == (item.fit == FAMILIES))
+    return torch.full((len(item.rows),), min(own, full) / own / total)
+
+
+def _group(item: Predicted) -> tuple[object, ...]:
+    if item.fit == FAMILIES:
+        return True, item.set, item.table.is_compiled
+    return False, item.fit, item.left_out
 
 
 def _scaled(

@@ -193,9 +193,6 @@ FIXED: dict[str, Fixed] = {
     "Blackwell.tensor": Fixed(
         value=0.89, meaning="of tensor: a B200 reaches at most 77.6 % of its datasheet in bf16 "
         "products (as for Hopper)"),
-    "CDNA 3.0.tensor": Fixed(
-        value=0.59, meaning="of tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
-        "products (as for Hopper)"),
     "compiled.batch_statistics.block": Fixed(
         value=1e4, meaning="as batch_statistics.block: Inductor splits sums among all blocks"),
     "Hopper.portable": Fixed(

@@ -12,8 +12,9 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import all_devices, find_device
+from torchgauge.devices.catalog import built_in
 from torchgauge.devices.device import Arithmetic
-from torchgauge.devices.evidence import Evidence, Rate
+from torchgauge.devices.evidence import Evidence, Rate, evidence_of
 from torchgauge.devices.power import headroom
 from torchgauge.devices.tables import COEFFICIENTS, coefficients, rows
 from torchgauge.errors import ScenarioError
@@ -287,14 +288,17 @@ def test_a_small_step_is_bound_by_launches_whatever_the_gpu() -> None:
 
 
 def test_the_error_is_wider_where_nothing_was_measured() -> None:
-    """A GPU that siblings stand for; float32 convolutions without TF32; kind by kind."""
-    measured, sibling, convolutions = (
-        report(512, device=device, precision=precision).time.predicted.error
-        for device, precision in (
-            ("RTX 3090", "fp16"), ("RTX 3080", "fp16"), ("V100-PCIe-32GB", "fp32"),
-        )
-    )  # fmt: skip
-    assert measured < sibling < convolutions
+    """Of one kernel, by the evidence of its rate; float32 convolutions without TF32 most of all."""
+    half = Work(kind=Kind.MATMUL, dtype="float16", flops=2e9, rows=1e3, columns=1e3, inner=1e3)
+    by_evidence = {
+        evidence_of(device, Rate.TENSOR, coefficients()): DeviceModel(device=device).error_of(half)
+        for device in built_in()
+        if device.has_tensor_cores
+    }
+    measured, sibling, datasheet = (by_evidence[evidence] for evidence in Evidence)
+    assert measured < sibling < datasheet
+    plain = report(512, device="V100-PCIe-32GB", precision="fp32").time.predicted.error
+    assert plain > 2 * report(512, device="RTX 3090", precision="fp16").time.predicted.error
     c = coefficients()
     for rate in Rate:
         known = [c.get(f"error.{evidence}.{rate}", 0.0) for evidence in Evidence]
