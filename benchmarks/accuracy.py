@@ -25,6 +25,7 @@ from benchmarks import cpu_time
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
 from benchmarks.memory_sets.cases import DATA
+from benchmarks.memory_sets.messages.page import section as messages_section
 from benchmarks.memory_sets.page import FILES, sections
 from benchmarks.summary import Line, line_of, summary
 from benchmarks.time_sets.page import time_sections
@@ -174,18 +175,20 @@ def page(
         "",
     ]
     found: list[Line] = []
+    notes: list[str] = []
     tables = [
         *_records_section(comparisons),
         *(_cpu_section(found) if cpu else []),
         *modules_section(),
         *sections(data, limit, cache, found),
+        *_messages_section(cache, found, notes),
         *time_sections(data, limit, cache, found),
         *cpu_time.section(),
         *_parameters_section(data, found),
         *operators_section(),
         *_not_yet_section(comparisons),
     ]
-    pages = ([f"# How accurate: {counted}", "", *about, *summary(found)],
+    pages = ([f"# How accurate: {counted}", "", *about, *summary(found, notes)],
              ["# How accurate: every table", "", *about, *_present(present), *tables])  # fmt: skip
     first, second = ("\n".join(lines).rstrip() + "\n" for lines in pages)
     return first, second
@@ -271,6 +274,16 @@ def _missing(*libraries: str) -> str:
         except ImportError:
             return f"Skipped: {library} is not installed."
     return ""
+
+
+def _messages_section(cache: Path | None, summed: list[Line], notes: list[str]) -> list[str]:
+    """Compare public out-of-memory messages with what the allocator's model says."""
+    reason = _missing("torchvision", "transformers")
+    if reason:
+        return ["### Out-of-memory messages", "", reason, ""]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(messages_section(cache, summed, notes))
 
 
 def modules_section() -> list[str]:

@@ -61,9 +61,11 @@ What follows from it:
 """
 
 
-def summary(found: Sequence[Line]) -> Iterator[str]:
+def summary(found: Sequence[Line], notes: Sequence[str] = ()) -> Iterator[str]:
     """Yield the lines of the page below its head; times are those of the last calibration."""
     yield from (*HEAD, *map(str, found), "")
+    for note in notes:
+        yield from (note, "")
     yield from (*_TRUST.splitlines(), "", *_times())
     yield "[Every table](accuracy-tables.md) has each set, family and bad case."
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -49,9 +50,13 @@ def make(
     ends: Sequence[tuple[Phase, int]],
     *,
     host: frozenset[int] = frozenset(),
+    writes: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
     **scenario: object,
 ) -> Trace:
-    """Return a trace of ``(nbytes, role, op)`` and ``(storage, is_free, op)``."""
+    """Return a trace of ``(nbytes, role, op)`` and ``(storage, is_free, op)``.
+
+    ``writes`` says by op of the backward which storages it writes.
+    """
     count = 1 + max((op for *_, op in events), default=-1)
     return Trace(
         torch_version="2.13",
@@ -62,7 +67,7 @@ def make(
         ops=tuple(
             OpRecord(
                 index=i, name=f"op{i}", args=(), kwargs=(), outputs=(), call=-1,
-                phase=Phase.FORWARD,
+                phase=Phase.BACKWARD if i in writes else Phase.FORWARD, writes=writes.get(i, ()),
             )
             for i in range(count)
         ),
@@ -185,6 +190,29 @@ def test_gradients_that_are_never_freed_are_made_once() -> None:
     loop = repeat(trace, 4)
     assert loop.storages.count(1) == 1
     assert max(live_after(loop)[loop.starts[1] :]) == 10 + 11 + 5 + max(5, 7)
+
+
+def test_gradients_that_are_never_freed_are_made_by_the_first_backward() -> None:
+    """The first backward keeps the block that it computed; later ones add it and free it."""
+    events = [
+        (0, False, -1), (1, False, -1), (2, False, -1), (3, False, 0), (4, False, 1),
+        (4, True, 3), (3, True, 3),
+    ]  # fmt: skip
+    storages = [
+        (10, Role.PARAMETER, -1), (11, Role.GRADIENT, -1), (5, Role.INPUT, -1),
+        (7, Role.SAVED_ACTIVATION, 0), (11, Role.TEMPORARY, 1),
+    ]  # fmt: skip
+    ends = [(Phase.FORWARD, 4), (Phase.LOSS, 4), (Phase.BACKWARD, 7)]
+    adds = {2: (1,)}  # op 2 adds the fresh gradient to the kept one
+    trace = make(storages, events, ends, zero_grad="set-to-zero", writes=adds)
+    loop = repeat(trace, 2)
+    live = live_after(loop)
+    first, second = bounds(loop, 0), bounds(loop, 1)
+    forward = [live[at(loop, number, 3)] for number in (0, 1)]
+    assert forward[1] - forward[0] == 11
+    assert max(live[slice(*first)]) == 10 + 5 + 7 + 11
+    assert live[first[1] - 1] == 10 + 11 + 5
+    assert max(live[slice(*second)]) == 10 + 11 + 5 + 7 + 11
 
 
 def test_every_later_step_is_like_the_second() -> None:

@@ -1,8 +1,9 @@
 """One recorded step, repeated as a training loop would: the allocations of several steps.
 
 The recorder sees one step that finds no gradients and makes the optimizer's states. A loop runs
-many: states are made once, the gradients and outputs of a step live on into the next. What a
-kernel takes for itself is allocated and freed inside its operator.
+many: states are made once, the gradients and outputs of a step live on into the next. Gradients
+that are set to zero and never freed are made by the first backward. What a kernel takes for itself
+is allocated and freed inside its operator.
 
 Assumes: the loop keeps the names of its batch, output and loss until the next ones are there, as
 ``output = model(batch)`` in a ``for`` does; batches are alike.
@@ -10,6 +11,7 @@ Assumes: the loop keeps the names of its batch, output and loss until the next o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -100,16 +102,40 @@ class _Repeater:
         before_backward = trace.scenario.zero_grad is ZeroGrad.BEFORE_BACKWARD
         backward_start = ends.get(Phase.LOSS, self._forward_end)
         self._zero_grad_at = backward_start if before_backward else self._first
+        self._made_late = self._first_gradients()
+        self._late = {index for made in self._made_late.values() for index in made}
+
+    def _first_gradients(self) -> dict[int, list[int]]:
+        """Return, by event, the gradients there from the start that the first backward makes.
+
+        It keeps the block that it has computed a gradient in (``AccumulateGrad`` in PyTorch's
+        ``accumulate_grad.h``), where all later ones add that block to the gradient and free it.
+        """
+        storages, events = self._trace.storages, self._trace.events
+        standing = {i for i in self._standing if storages[i].role is Role.GRADIENT}
+        written: dict[int, int] = {}
+        for op in self._trace.ops if standing else ():
+            if op.phase is Phase.BACKWARD:
+                for index in standing.intersection(op.writes):
+                    written.setdefault(index, op.index)
+        made: dict[int, list[int]] = {}
+        for index, op_index in written.items():
+            event = bisect_right(events, op_index, key=lambda event: event.op)
+            frees_block = event < len(events) and events[event].is_free
+            made.setdefault(event + frees_block, []).append(index)
+        return made
 
     def run(self, steps: int) -> Loop:
         for step in range(steps):
             self._loop.starts.append(len(self._loop.events))
             self._begin(step)
             for index, event in enumerate(self._trace.events[self._first :], self._first):
+                self._make_gradients(step, index)
                 self._between(step, index)
                 self._run_kernels(step, index)
                 if step == 0 or not self._is_once(event.storage):
                     self._add(step, event.storage, event.op, is_free=event.is_free)
+            self._make_gradients(step, len(self._trace.events))
             self._between(step, len(self._trace.events))
             self._run_kernels(step, len(self._trace.events))
         return self._loop
@@ -117,7 +143,7 @@ class _Repeater:
     def _begin(self, step: int) -> None:
         """Bring in what exists before the step, or only the next batch."""
         for index in self._standing:
-            if step > 0 and self._is_once(index):
+            if self._is_once(index) and (step > 0 or index in self._late):
                 continue
             self._add(step, index, -1)
             if step > 0 and index not in self._ended:
@@ -127,6 +153,11 @@ class _Repeater:
         """Return whether a storage comes and goes at most once in the whole loop."""
         storage = self._trace.storages[index]
         return storage.role in _FOR_GOOD or (storage.op < 0 and storage.role is not Role.INPUT)
+
+    def _make_gradients(self, step: int, index: int) -> None:
+        """Bring in, before event ``index`` of the first step, the gradients that it makes."""
+        for storage in self._made_late.get(index, ()) if step == 0 else ():
+            self._add(step, storage, self._trace.events[index - 1].op)
 
     def _between(self, step: int, index: int) -> None:
         """Free, before event ``index``, what the step before has left."""

@@ -1,0 +1,1 @@
+"""Public out-of-memory messages, and public reports that a step ran."""
