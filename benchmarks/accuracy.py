@@ -155,10 +155,14 @@ def page(
     data: Path,
     *,
     cpu: bool = False,
+    public: bool = False,
     limit: int | None = None,
     cache: Path | None = None,
 ) -> tuple[str, str]:
-    """Return both pages; of each memory set at most ``limit`` figures are predicted."""
+    """Return both pages; of each memory set at most ``limit`` figures are predicted.
+
+    ``cpu`` and ``public`` ask for the steps that run on this CPU and for the public runs.
+    """
     comparisons = [compare_record(record) for record in read_all(records)]
     on_gpu = [c for c in comparisons if c.record.environment.device == "cuda"]
     known = (TORCHVISION, *FILES.values(), *TIME_FILES.values())
@@ -181,7 +185,7 @@ def page(
         *(_cpu_section(found) if cpu else []),
         *modules_section(),
         *sections(data, limit, cache, found),
-        *_messages_section(cache, found, notes),
+        *(_messages_section(cache, found, notes) if public else []),
         *time_sections(data, limit, cache, found),
         *cpu_time.section(),
         *_parameters_section(data, found),
@@ -416,6 +420,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=200, help="figures of each memory set")
     parser.add_argument("--all", action="store_true", help="every figure: an hour or more")
     parser.add_argument("--no-cpu", action="store_true", help="run no step for real")
+    parser.add_argument("--no-public", action="store_true", help="leave public runs out: a minute")
     parser.add_argument("--cache", type=Path, help="keep traces in this directory")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():
@@ -425,6 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.records,
         options.data,
         cpu=not options.no_cpu,
+        public=not options.no_public,
         limit=limit,
         cache=options.cache,
     )

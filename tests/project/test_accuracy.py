@@ -82,6 +82,7 @@ def test_the_command_says_when_the_data_is_absent(tmp_path, capsys):
                 "--output",
                 str(page),
                 "--no-cpu",
+                "--no-public",
             ]
         )
         == 0
