@@ -65,6 +65,8 @@ def test_a_volume_that_cudnn_takes_is_met_to_the_last_figure() -> None:
     ("RoBERTa b32 K80", 0.002),
 ])  # fmt: skip
 def test_the_allocation_that_failed_is_the_one_that_fails(name: str, error: float) -> None:
+    if name.startswith("RoBERTa"):
+        pytest.importorskip("transformers", exc_type=ImportError)
     one = judged(name)
     message = one.run.message
     assert message is not None
