@@ -33,6 +33,7 @@ SMOKE26 := $(addprefix tests/,estimate/compute/test_flops.py estimate/compute/te
 	trace/shapes/test_table.py trace/run/test_autocast.py estimate/memory/test_memory.py \
 	estimate/memory/test_workspaces.py trace/operators/test_packed_sequences.py \
 	trace/kernels/test_cuda_attention.py facts/test_stored_reports.py cli/test_cli.py \
+	advise/battery/test_attention_code.py trace/run/test_imports_of_a_run.py \
 	project/test_examples.py)
 PYTEST26 := $(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +19,14 @@ import torch
 from torch import fx, nn
 
 from torchgauge.facts.trace import ModuleCall
+from torchgauge.trace.torch_internals.replaced import replaced
 
 IN_TRAINING: Final = "training"
 """What a graph reads where the code reads ``self.training``."""
-_CREATORS: Final = ("ones", "zeros", "empty", "rand", "randn")
-"""They take sizes one by one; with proxies Python's argument parser takes one tuple alone."""
+_CREATORS: Final = ("ones", "zeros", "empty", "full", "arange", "eye", "rand", "randn")
+"""PyTorch's argument parser takes no proxies for their sizes, or not one by one (2.6–2.13)."""
+_FLAG: Final = ".*which is what 'get_attr' Nodes typically target"
+"""What is said of a graph that reads ``IN_TRAINING`` (2.6)."""
 _OF_VIEWS: Final = ("getitem", "view", "transpose", "permute", "reshape", "chunk", "split",
     "narrow", "select", "expand", "unsqueeze", "squeeze", "flatten", "unbind")  # fmt: skip
 
@@ -67,7 +71,7 @@ def code_of(module: nn.Module, given: tuple[str, ...]) -> Code:
     constants: list[dict[str, torch.Tensor]] = []
     for training in (False, True):
         copied = _copied(module).train(training)
-        with torch.set_grad_enabled(training), _sizes_in_a_tuple():
+        with torch.set_grad_enabled(training), _sizes_may_be_proxies():
             graphs.append(_Tracer().trace(copied, dict(concrete)))
         _refuse_kept(module, copied)
         made = {n: v for n, v in vars(copied).items() if n.startswith("_tensor_constant")}
@@ -91,7 +95,9 @@ def module_of(
     root |= dict(module.named_parameters()) | dict(module.named_buffers()) | dict(more or {})
     root |= {IN_TRAINING: module.training} | dict(code.constants)
     made = fx.GraphModule(root, code.graph, class_name=type(module).__name__)
-    made.graph.eliminate_dead_code()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _FLAG, UserWarning)
+        made.graph.eliminate_dead_code()
     made.recompile()
     for name, child in module.named_children():
         if name not in made._modules:
@@ -121,24 +127,27 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _sizes_in_a_tuple() -> Iterator[None]:
-    """Let ``torch.ones(n, n)`` take the sizes of proxies."""
-    originals = {name: getattr(torch, name) for name in _CREATORS}
+def _sizes_may_be_proxies() -> Iterator[None]:
+    """Let ``torch.ones(n, n)`` take the sizes of proxies: a call of the graph, as it is written."""
 
     def taking_proxies(original: Any) -> Any:
-        def create(*sizes: Any, **kwargs: Any) -> Any:
-            has_proxy = any(isinstance(size, fx.Proxy) for size in sizes)
-            return original(sizes, **kwargs) if has_proxy else original(*sizes, **kwargs)
+        def create(*args: Any, **kwargs: Any) -> Any:
+            found: list[fx.Proxy] = []
+            fx.node.map_aggregate((args, kwargs), lambda value: _collect(value, found))
+            if not found:
+                return original(*args, **kwargs)
+            return found[0].tracer.create_proxy("call_function", original, args, kwargs)
 
         return create
 
-    for name, original in originals.items():
-        setattr(torch, name, taking_proxies(original))
-    try:
+    with replaced(torch, **{name: taking_proxies(getattr(torch, name)) for name in _CREATORS}):
         yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
+
+
+def _collect(value: Any, found: list[fx.Proxy]) -> Any:
+    if isinstance(value, fx.Proxy):
+        found.append(value)
+    return value
 
 
 def _refuse_kept(module: nn.Module, traced: nn.Module) -> None:

@@ -42,6 +42,7 @@ def made_quickly(kind: type[Kind]) -> type[Kind]:
         ],
         frozen=True,
         kw_only=True,
+        gc=False,
         module=kind.__module__,
         namespace=kept,
     )  # fmt: skip

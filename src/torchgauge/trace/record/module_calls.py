@@ -55,9 +55,9 @@ class ModuleCalls(Recording):
         """
         names = parameter_names(function)
 
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            python = self.python
-            state = python.pause()
+        python, is_foreign = self.python, self.threads.is_foreign
+
+        def watched(state: Counting, args: Args, kwargs: Mapping[str, Any]) -> Any:
             call = self._enter(path, names, args, kwargs)
             try:
                 if self._keep_ops and call.parent < 0:
@@ -87,12 +87,11 @@ class ModuleCalls(Recording):
                 python.resume(state)
             return output
 
-        is_foreign = self.threads.is_foreign
-
         def forward(*args: Any, **kwargs: Any) -> Any:
+            state = python.pause()  # first: to count calls takes time
             if is_foreign():
-                return self.threads.in_thread(watched)(*args, **kwargs)
-            return watched(*args, **kwargs)
+                return self.threads.in_thread(watched)(state, args, kwargs)
+            return watched(state, args, kwargs)
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import torch
 
@@ -149,8 +150,10 @@ def _session(run_plan: RunPlan) -> Outcome:
 
     Importing the compiler keeps the frames that are running, and with them tensors, alive for
     longer than the step would. FlexAttention is prepared only once it is there. The second run is
-    like every later one.
+    like every later one. PyTorch's optimizers import the compiler: it is there before they are.
     """
+    if run_plan.scenario.is_training and run_plan.scenario.optimizer not in (None, "none"):
+        import_module(_CHANGE_A_RUN[0])
     before = [name in sys.modules for name in _CHANGE_A_RUN]
     session = Session(run_plan, Execution.SIMULATED, may_stand_in=True)
     outcome = session.run()

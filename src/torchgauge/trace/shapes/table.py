@@ -71,8 +71,25 @@ def _clone(args: Args, kwargs: Kwargs) -> Any:
     return NotImplemented
 
 
+def _mean(args: Args, kwargs: Kwargs) -> Any:
+    """Mean over some dimensions of floats; PyTorch's own meta version imports its compiler."""
+    source, dims, keeps, *_ = (*args, False) if len(args) > 1 else (args[0], None, False)
+    dtype = kwargs.get("dtype") or source.dtype
+    if not dims or not dtype.is_floating_point or not source.is_floating_point():
+        return NotImplemented
+    keeps = kwargs.get("keepdim", keeps)
+    if not all(-source.dim() <= dim < source.dim() for dim in dims):
+        return NotImplemented
+    gone = {dim % source.dim() for dim in dims}
+    sizes = [1 if dim in gone else size for dim, size in enumerate(source.shape)]
+    if len(gone) < len(dims) or source.numel() == 0:
+        return NotImplemented
+    return made([s for dim, s in enumerate(sizes) if keeps or dim not in gone], dtype)
+
+
 SHAPE_RULES: dict[str, Rule] = {
     "aten.clone.default": _clone,
+    "aten.mean.dim": _mean,
     "aten._grouped_mm.default": _grouped_mm,
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,

@@ -20,14 +20,15 @@ def placed_workspaces(trace: Trace, workspaces: Workspaces | None) -> Placed:
         return {}
     known: dict[tuple[Any, ...], tuple[int, ...]] = {}
     sizes: dict[int, tuple[int, ...]] = {}
-    for op in trace.ops:  # a rule sees no more than these, and equal operators share them
-        if op.name not in workspaces.rules:
-            continue
+    rules = workspaces.rules
+    for op in [op for op in trace.ops if op.name in rules]:
+        # a rule sees no more than these, and equal operators share them
         key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), id(op.layouts))
-        if key not in known:
-            known[key] = workspaces(op)
-        if known[key]:
-            sizes[op.index] = known[key]
+        blocks = known.get(key)
+        if blocks is None:
+            blocks = known[key] = workspaces(op)
+        if blocks:
+            sizes[op.index] = blocks
     return placed(trace, sizes)
 
 
