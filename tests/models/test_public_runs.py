@@ -46,6 +46,12 @@ def test_the_allocation_that_failed_is_found(found: list[Judged]) -> None:
     assert other == ["GPT-2 b1 GTX 1060"]
 
 
+def test_explain_oom_finds_the_place_of_all_messages_but_one(found: list[Judged]) -> None:
+    places = {one.run.case.id: one.places for one in found if one.places is not None}
+    assert len(places) == 6
+    assert [name for name, found_here in places.items() if not found_here] == ["GPT-2 b1 GTX 1060"]
+
+
 def test_the_figures_of_runs_that_ended_are_met(found: list[Judged]) -> None:
     errors = sorted(abs(error) for one in found for error in one.errors().values())
     assert len(errors) == 13

@@ -15,12 +15,12 @@ from benchmarks.memory_sets.messages import models
 from benchmarks.memory_sets.vision import torchvision_model
 from torchgauge.devices.tables import rows
 from torchgauge.facts.scenario import Scenario
+from torchgauge.units import parse_bytes
 
 RUNS = Path(__file__).with_name("runs.csv")
 LEFT_OUT = Path(__file__).with_name("left-out.csv")
 OLDEST = "2.6"
 """The oldest release whose allocator is known; it stands for those before."""
-UNITS = {"MiB": 2**20, "GiB": 2**30, "GB": 10**9}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class Message:
     allocated_bytes: int | None
     limit_bytes: int | None
     """What the allocator held and could still get: reserved and free."""
+    text: str
+    """The message itself, as PyTorch 1.5 words it; empty where the source has not all numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,11 @@ stand for more."""
 
 # ------------------------------------------------------------------------------ rows
 
+_WORDING = (
+    "CUDA out of memory. Tried to allocate {tried} (GPU 0; {total} total capacity; {allocated} "
+    "already allocated; {free} free; {reserved} reserved in total by PyTorch)"
+)
+
 
 def runs() -> Iterator[PublicRun]:
     """Yield the runs in the order of the file."""
@@ -193,7 +200,12 @@ def _run(row: Mapping[str, str]) -> PublicRun:
         out_of_memory=has_failed,
         context_bytes=size_of(row["context"]),
     )
-    message = Message(tried=row["tried"], allocated_bytes=allocated, limit_bytes=limit)
+    message = Message(
+        tried=row["tried"],
+        allocated_bytes=allocated,
+        limit_bytes=limit,
+        text="" if limit is None else _WORDING.format_map(row),
+    )
     return PublicRun(
         case=case,
         source=row["source"],
@@ -223,7 +235,4 @@ def size_of(text: str) -> int | None:
     >>> size_of("786.00 MiB")
     824180736
     """
-    if not text:
-        return None
-    number, unit = text.split()
-    return round(float(number) * UNITS[unit])
+    return parse_bytes(text) if text else None

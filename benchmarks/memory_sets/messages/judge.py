@@ -11,7 +11,10 @@ from benchmarks.memory_sets.messages.cases import PublicRun
 from benchmarks.memory_sets.tracing import trace_of
 from torchgauge.estimate.memory.allocator import OutOfMemory, replay
 from torchgauge.estimate.memory.device import Weight, loop_of, weigh
+from torchgauge.estimate.memory.roles import where
 from torchgauge.facts.fit import Verdict
+from torchgauge.oom.message import read_message
+from torchgauge.oom.places import find_places
 from torchgauge.target import target_of
 
 MIB = 2**20
@@ -27,6 +30,9 @@ class Judged:
     """Predictions of the figures of a run that ended."""
     failure: OutOfMemory | None
     """Where the allocator fails under the limit of the message; ``None`` where it does not."""
+    places: tuple[str, ...] | None
+    """The operators that ``torchgauge explain-oom`` finds, the likeliest first; ``None`` where the
+    source has not all numbers of the message."""
 
     @property
     def verdict(self) -> Verdict:
@@ -71,16 +77,20 @@ def judge(run: PublicRun, cache: Path | None = None) -> Judged:
     if case.context_bytes is not None:
         gpu = replace(gpu, context_bytes=case.context_bytes, context_interval=None)
     weight = weigh(trace, gpu, run.steps)
-    failure = None
+    failure, places = None, None
     if run.message is not None:
+        loop = loop_of(trace, gpu, run.steps)
         limit = gpu.capacity_bytes if run.message.limit_bytes is None else run.message.limit_bytes
-        failure = replay(loop_of(trace, gpu, run.steps).events, gpu.settings, limit).out_of_memory
+        failure = replay(loop.events, gpu.settings, limit).out_of_memory
+        if run.message.text:
+            found = find_places(trace, loop, gpu.settings, read_message(run.message.text)).found
+            places = tuple(where(trace, loop.origins[place.event])[2] for place in found)
     peaks = {
         Measured.ACTIVE: weight.allocated_bytes,
         Measured.RESERVED: weight.reserved_bytes,
         Measured.DEVICE: weight.device_bytes,
     }
-    return Judged(run=run, weight=weight, peaks=peaks, failure=failure)
+    return Judged(run=run, weight=weight, peaks=peaks, failure=failure, places=places)
 
 
 def printed(nbytes: int) -> str:

@@ -13,6 +13,7 @@ from torchgauge.facts.fit import Verdict
 
 TITLE = "Out-of-memory messages"
 _MISSED = 0.03
+_AT_FIRST = "Before the old software was described, 3 of the runs that died were said to fit"
 _NAMES = {
     Measured.ACTIVE: "allocated",
     Measured.RESERVED: "reserved",
@@ -34,21 +35,22 @@ def section(cache: Path | None, summed: list[Line], notes: list[str]) -> Iterato
     figures = [error for one in ended for error in one.errors().values()]
     summed.append(line_of("allocated where it ran out of memory", "public messages", at_failure))
     summed.append(line_of("peak memory, GPU", "public reports of runs", figures))
-    notes.append(_said(found))
+    notes.append(f"{_said(found)} {_AT_FIRST}.")
     yield from (f"### {TITLE}", "")
     yield (
         "What people wrote in public threads: a step, a GPU, and the message with which it died, "
         "or that it ran. The runs were chosen before any was predicted, and all are shown. "
         "*Allocated* is compared where the model of the allocator fails under the limit that the "
-        "message states: what was reserved and what was free."
+        "message states: what was reserved and what was free. *explain-oom* is the operator that "
+        "`torchgauge explain-oom` names, where the text has all numbers of the message."
     )
     yield ""
     yield (
         "Most of the software is older than what a scenario can ask for. So these runs get what it "
-        "did: a context with all kernels (before PyTorch 1.13), gradients that `zero_grad` sets to "
-        "zero and keeps (before 2.0), a softmax that keeps its input (before 1.11). Predicted "
-        "first with the defaults of today, three of the runs that died were said to fit: GPT-2 b8 "
-        "V100 32GB, GPT-2 b1 GTX 1060 and BERT large SQuAD b12 fp16 V100."
+        "did: a context with all kernels (before PyTorch 1.13; as the V100 showed it, else what "
+        "messages on that GPU leave for it), gradients that `zero_grad` sets to "
+        f"zero and keeps (before 2.0), a softmax that keeps its input (before 1.11). {_AT_FIRST}: "
+        "GPT-2 b8 V100 32GB, GPT-2 b1 GTX 1060 and BERT large SQuAD b12 fp16 V100."
     )
     yield from ("", _said(found), "")
     yield from _failures(failed)
@@ -73,9 +75,9 @@ def _said(found: Sequence[Judged]) -> str:
 def _failures(found: Sequence[Judged]) -> Iterator[str]:
     yield (
         "| ran out of memory | verdict | most on the device | tried | predicted | allocated | "
-        "error |"
+        "error | explain-oom |"
     )
-    yield "|---|---|--:|--:|--:|--:|--:|"
+    yield "|---|---|--:|--:|--:|--:|--:|---|"
     for one in found:
         message = one.run.message
         assert message is not None
@@ -84,9 +86,19 @@ def _failures(found: Sequence[Judged]) -> Iterator[str]:
         yield (
             f"{_name(one)} | {printed(one.weight.device_bytes)} | {message.tried or '–'} | "
             f"{one.tried or '–'} | {printed(allocated) if allocated else '–'} | "
-            f"{'–' if error is None else f'{error:+.1%}'} |"
+            f"{'–' if error is None else f'{error:+.1%}'} | {_place(one)} |"
         )
     yield ""
+
+
+def _place(one: Judged) -> str:
+    """Return what ``explain-oom`` says of the message."""
+    if one.places is None:
+        return "–"
+    if not one.places:
+        return "finds no place"
+    more = len(one.places) - 1
+    return f"{one.places[0] or 'a parameter'}{f', or {more} more' if more else ''}"
 
 
 def _ends(found: Sequence[Judged]) -> Iterator[str]:

@@ -74,6 +74,9 @@ def test_the_allocation_that_failed_is_the_one_that_fails(name: str, error: floa
     assert not one.is_wrong
     assert one.tried == message.tried
     assert one.failure_error == pytest.approx(0, abs=error)
+    expected = {"RoBERTa b32 K80": "aten._log_softmax.default"}  # as the traceback says
+    if one.places is not None:
+        assert one.places == (expected.get(name, "aten.convolution.default"),)
 
 
 def test_a_verdict_is_wrong_only_if_it_is_the_opposite() -> None:
@@ -81,7 +84,7 @@ def test_a_verdict_is_wrong_only_if_it_is_the_opposite() -> None:
     ended = RUNS["Conv3d 64-32 depth 361 A100"]
 
     def with_run(run: PublicRun) -> Judged:
-        return Judged(run=run, weight=one.weight, peaks=one.peaks, failure=one.failure)
+        return Judged(run=run, weight=one.weight, peaks=one.peaks, failure=one.failure, places=None)
 
     assert not with_run(one.run).is_wrong
     assert with_run(ended).is_wrong
