@@ -34,6 +34,16 @@ def explain_optimizer(error: Exception) -> str:
     )
 
 
+def explain_loss(error: Exception) -> str:
+    """Return one sentence on what to do when a loss is called without a target, else ``""``."""
+    if not re.search(r"missing \d+ required positional argument", str(error)):
+        return ""
+    return (
+        "a loss is called with the output alone; write loss='cross_entropy', or "
+        "loss=lambda output: criterion(output, target)"
+    )
+
+
 def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception) -> str:
     """Return one sentence on what the layer needs and what it got; empty when nothing is known."""
     for link in causes(error):
