@@ -93,6 +93,13 @@ CASES: dict[str, Case] = {
     "rows chosen": chosen(64, 1),
     "inverse": of(torch.linalg.inv, 32, 32),
     "inverses": of(torch.linalg.inv, 3, 16, 16),
+    "singular values with vectors": of(torch.linalg.svd, 32, 32),
+    "a smaller matrix of vectors": of(
+        lambda x: torch.linalg.svd(x, full_matrices=False), 3, 48, 32
+    ),
+    "around means": of(lambda x: torch.normal(x, 1.0), 64, 50),
+    "exponential": of(lambda x: torch.matrix_exp(x * 9), 32, 32),
+    "exponentials": of(lambda x: torch.matrix_exp(x * 9), 3, 32, 32),
     "columns of pixels": of(lambda x: F.unfold(x, 3), 2, 3, 32, 32),
 }
 
@@ -104,6 +111,39 @@ def test_an_inference_is_predicted_to_the_byte(name: str) -> None:
     model = Of(function, weight)
     report = tg.analyze(model, input_data=tuple(rest))
     assert predicted_peak(report) == real_peak(model, *rest)
+
+
+def largest(reduce: str, *, by_row: bool) -> Case:
+    """The gradient goes to all that are as large, which are counted."""
+
+    def function(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        start = torch.zeros(64, 50)
+        if by_row:
+            return start.index_reduce(0, rows, x, reduce)  # type: ignore[call-arg]
+        return start.scatter_reduce(0, rows[:, None].expand(-1, 50), x, reduce)
+
+    return function, (torch.randn(200, 50), torch.arange(200) % 64)
+
+
+TRAINED: dict[str, Case] = {
+    "chosen": chosen(64, 50),
+    "rows chosen": chosen(64, 1),
+    **{f"{kind} by element": largest(kind, by_row=False) for kind in ("amax", "amin", "mean")},
+    **{f"{kind} by row": largest(kind, by_row=True) for kind in ("amax", "amin", "mean")},
+    "some of a row": of(lambda x: x.gather(1, torch.zeros(64, 7, dtype=torch.int64)), 64, 50),
+    "rows": of(lambda x: x.index_select(0, torch.arange(200) % 64), 64, 50),
+}
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_writes_where_pytorch_writes(name: str) -> None:
+    """Gradients of selections are written into zeros, those of the largest are not."""
+    function, (weight, *rest) = TRAINED[name]
+    report = tg.analyze(
+        Of(function, weight), input_data=tuple(rest), mode="training", optimizer="none"
+    )
+    assert predicted_peak(report) == real_peak(Of(function, weight), *rest, training=True)
 
 
 @pytest.mark.parametrize("name", ["distances", "grid", "infinite", "distance", "means by index"])

@@ -145,6 +145,20 @@ def _inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
 
 
+def _decomposed(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The matrices, which LAPACK overwrites, and a number for each that says how it ended.
+
+    Source: ``svd_kernel`` in ``BatchLinearAlgebraKernel.cpp``.
+    """
+    source = tensor(op, 0)
+    return source.nbytes, prod(source.shape[:-2]) * FLOAT
+
+
+def _around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A second tensor of the same size: measured, 2.13."""
+    return (op.outputs[0].nbytes,)
+
+
 def _smoothed(support: int) -> Rule:
     """The image resized along its lines, and positions and weights of one direction at a time.
 
@@ -298,6 +312,8 @@ RULES: Rules = {
     **default(_copied, "nanmedian"),
     **default(_kth_value, "kthvalue"),
     **default(_inverse, "linalg_inv_ex"),
+    **default(_decomposed, "_linalg_svd"),
+    "aten.normal.Tensor_float": _around_means,
     **default(_smoothed(_LINEAR), "_upsample_bilinear2d_aa"),
     **default(_smoothed(4), "_upsample_bicubic2d_aa"),
     **default(_pack_padded_sequence, "_pack_padded_sequence"),
