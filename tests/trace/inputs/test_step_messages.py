@@ -297,3 +297,13 @@ def test_a_loss_that_wants_a_target(loss):
     with pytest.raises((ModelError, ScenarioError)) as raised:
         tg.analyze(nn.Linear(4, 4), (2, 4), mode="training", loss=loss)
     assert "loss=lambda output: criterion(output, target)" in raised.value.hint
+
+
+@pytest.mark.parametrize("net", [nn.Linear(4, 4), nn.Sequential(nn.Flatten(), nn.Linear(4, 4))])
+@pytest.mark.parametrize("is_loader", [False, True])
+def test_a_whole_data_set_is_no_input(net, is_loader):
+    data = torch.utils.data.TensorDataset(torch.zeros(8, 4), torch.zeros(8))
+    given = torch.utils.data.DataLoader(data) if is_loader else data
+    with pytest.raises(ModelError) as raised:
+        tg.analyze(net, input_data=given)
+    assert "input_data=next(iter(loader))[0]" in raised.value.hint

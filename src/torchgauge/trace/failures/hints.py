@@ -163,6 +163,9 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"'list' object has no attribute '(size|shape|dim|device|dtype|to)'",
      "an input is a plain list; pass tensors: torch.tensor(...), or for a tokenizer "
      "return_tensors='pt'"),
+    (r"must be Tensor, not \w*(DataLoader|Dataset)\b|'\w*(DataLoader|Dataset)' object",
+     "an input is a whole data set; pass one batch without its labels: "
+     "input_data=next(iter(loader))[0]"),
     (r"Guard failed",
      "the program was exported for other sizes; leave the input size out, or export it with "
      "dynamic shapes"),
