@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torchgauge as tg
+from torchgauge.compare import matching
 from torchgauge.compare.reports import compare_reports
 from torchgauge.facts.loop.comparison import LAYER_FIGURES, ChangeKind, Comparison
 from torchgauge.facts.report import Report
@@ -206,3 +207,17 @@ def test_differences_of_random_edits_sum_to_those_of_the_totals(seed: int) -> No
     for figure in compare_reports(before, after).figures:
         other = there_and_back.figure(figure.name)
         assert (figure.before, figure.after) == (other.after, other.before)
+
+
+@pytest.mark.parametrize("looks", [0, 100, 5_000_000])
+@pytest.mark.parametrize("layers", [3, 40, 400])
+def test_many_equal_layers_are_paired_in_their_order(
+    layers: int, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between other layers they make many blocks, which took minutes to find."""
+    monkeypatch.setattr(matching, "_MOST_LOOKS", looks)
+    alone = report_of(nn.Sequential(*[nn.Linear(8, 8) for _ in range(layers)]))
+    apart = [nn.Sequential(nn.ReLU(), nn.Linear(8, 8)) for _ in range(layers)]
+    pairs = matching.matched(alone, report_of(nn.Sequential(*apart)))
+    linear = [pairs[str(place)] for place in range(layers)]
+    assert linear == [f"{place}.1" for place in range(layers)]

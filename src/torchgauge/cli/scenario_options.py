@@ -7,6 +7,7 @@ from typing import Any
 
 from torchgauge.cli.options import OneOf, memory_size, one_of, positive_integer, setting
 from torchgauge.errors import UsageError
+from torchgauge.facts.choices.optimizers import as_class
 from torchgauge.facts.choices.precision_names import precision_hint
 from torchgauge.facts.scenario import (
     LOSSES,
@@ -17,7 +18,6 @@ from torchgauge.facts.scenario import (
     Precision,
     Scenario,
     ZeroGrad,
-    as_class,
 )
 
 _GPU_HELP = "cpu (default), a GPU that torchgauge devices lists, or cuda for the one here"

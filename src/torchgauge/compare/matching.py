@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from difflib import SequenceMatcher
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from difflib import Match, SequenceMatcher
+from itertools import accumulate
 
 from torchgauge.facts.report import ModuleReport, Report
 
-_MOST_PAIRS = 4_000_000
-"""Above this many pairs of unmatched modules, equal ones are paired in their order alone."""
+_MOST_LOOKS = 5_000_000
+"""Above this many looks at pairs of equal modules, what is left is paired in its order alone."""
 
 Key = Callable[[ModuleReport], Hashable]
 
@@ -46,6 +47,28 @@ def _whole(module: ModuleReport) -> Hashable:
     return _owned(module), len(module.calls), shapes
 
 
+class _Bounded(SequenceMatcher[Hashable]):
+    """``diff`` of two lists that finds no more blocks once it has looked at too many pairs.
+
+    It takes the longest block first. Many equal items in many blocks would take minutes.
+    """
+
+    def __init__(self, left: Sequence[Hashable], right: Sequence[Hashable]) -> None:
+        super().__init__(a=left, b=right, autojunk=False)
+        often = Counter(right)
+        self._looks = [0, *accumulate(often[key] for key in left)]
+        self._left = _MOST_LOOKS
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> Match:
+        """Return the longest block between these places, an empty one when the looks are used."""
+        self._left -= self._looks[-1 if ahi is None else ahi] - self._looks[alo]
+        if self._left < 0:
+            return Match(alo, blo, 0)
+        return super().find_longest_match(alo, ahi, blo, bhi)
+
+
 class _Matching:
     def __init__(
         self, before: Mapping[str, ModuleReport], after: Mapping[str, ModuleReport]
@@ -63,10 +86,10 @@ class _Matching:
     def align(self, key: Key) -> None:
         """Pair what is equal and in the same order, as ``diff`` does with lines."""
         left, right = self._left()
-        if not left or not right or len(left) * len(right) > _MOST_PAIRS:
+        if not left or not right:
             return
         keys = [key(self.before[path]) for path in left], [key(self.after[path]) for path in right]
-        matcher = SequenceMatcher(a=keys[0], b=keys[1], autojunk=False)
+        matcher = _Bounded(*keys)
         for block in matcher.get_matching_blocks():
             for place in range(block.size):
                 self._add(left[block.a + place], right[block.b + place])

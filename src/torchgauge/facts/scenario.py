@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from torchgauge.errors import ScenarioError
 from torchgauge.facts.choices.checkpointing import Checkpointing as Checkpointing
 from torchgauge.facts.choices.checkpointing import read_places
+from torchgauge.facts.choices.optimizers import as_class, class_of
 from torchgauge.facts.choices.precision_names import precision_hint
 from torchgauge.facts.codec.shape import Shape
 
@@ -265,8 +266,9 @@ class Scenario:
             if not training:
                 raise _only_in_training(name, value)
             if value not in allowed and not _is_of_the_user(name, value):
+                said = repr(value) if isinstance(value, str) else class_of(value).__name__
                 raise ScenarioError(
-                    f"unknown {name} {value!r}",
+                    f"unknown {name} {said}",
                     hint=(as_class(value) if name == "optimizer" else "")
                     or "one of " + ", ".join(allowed),
                 )
@@ -360,21 +362,11 @@ class Scenario:
         return to_dict(self)
 
 
-def _is_of_the_user(name: str, value: str) -> bool:
+def _is_of_the_user(name: str, value: object) -> bool:
     """Return whether a value names a function or class of the user's own."""
+    if not isinstance(value, str):
+        return False
     return value.startswith(CUSTOM_LOSS) if name == "loss" else ":" in value
-
-
-def as_class(value: str) -> str:
-    """Return how a class of an optimizer is named, where one was meant, else ``""``.
-
-    >>> as_class("torch.optim.SparseAdam")
-    'a class is named package.module:Class: torch.optim:SparseAdam'
-    """
-    module, _, name = value.rpartition(".")
-    if not name[:1].isupper() or not value.replace(".", "").isidentifier():
-        return ""
-    return f"a class is named package.module:Class: {module or 'torch.optim'}:{name}"
 
 
 def _plain(name: str, value: object) -> OptionValue:

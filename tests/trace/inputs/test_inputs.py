@@ -235,3 +235,27 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_impossible_inputs_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tg.analyze(nn.Conv2d(3, 4, 3), **options)
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+@pytest.mark.parametrize("where", ["argument", "keyword", "in a dict", "second"])
+def test_an_input_that_is_optimized_is_an_input(where, mode):
+    """Style transfer and attacks pass a parameter; it is none that the model forgot to register."""
+
+    class Takes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, first=None, x=None):
+            first = first["x"] if isinstance(first, dict) else first
+            return self.layer(first if x is None else x)
+
+    image = nn.Parameter(torch.zeros(8, 4))
+    data = {
+        "argument": (image,), "keyword": {"x": image}, "in a dict": ({"x": image},),
+        "second": (None, image),
+    }[where]  # fmt: skip
+    report = tg.analyze(Takes(), input_data=data, mode=mode)
+    assert (report.memory.input_bytes, report.memory.parameter_bytes) == (128, 80)
+    assert report.warnings == () and report.totals.params == 20

@@ -255,3 +255,55 @@ def test_a_decision_on_values_without_a_real_run_says_where_and_what_to_do():
     line = forward.__code__.co_firstlineno + 1
     assert f"test_step_messages.py:{line} decides on values that a simulated run" in hint
     assert "free some memory" in hint and "input_data" in hint
+
+
+class Own(torch.optim.SGD):
+    """An optimizer of the user's."""
+
+
+WEIGHT = [nn.Parameter(torch.zeros(2))]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (torch.optim.SparseAdam, "torch.optim:SparseAdam"),
+        (torch.optim.SparseAdam(WEIGHT), "torch.optim:SparseAdam"),
+        (Own, f"{__name__}:Own"),
+        (Own(WEIGHT, lr=0.1), f"{__name__}:Own"),
+    ],
+)
+def test_an_optimizer_that_is_given_itself_is_named(given, named):
+    for ask in (
+        optimizer,
+        lambda it: tg.analyze(nn.Linear(4, 4), (2, 4), mode="training", optimizer=it),
+    ):
+        with pytest.raises(ScenarioError, match=r"unknown optimizer (SparseAdam|Own)") as raised:
+            ask(given)
+        assert raised.value.hint == f"a class is named package.module:Class: {named}"
+
+
+@pytest.mark.parametrize("given", [lambda p: torch.optim.SGD(p), ["adamw"], 3, {"name": "adamw"}])
+def test_what_is_no_optimizer_is_refused(given):
+    with pytest.raises(ScenarioError, match="unknown optimizer") as raised:
+        optimizer(given)
+    assert "its arguments go into optimizer_options" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(), nn.MSELoss(), lambda output, target: output]
+)
+def test_a_loss_that_wants_a_target(loss):
+    with pytest.raises((ModelError, ScenarioError)) as raised:
+        tg.analyze(nn.Linear(4, 4), (2, 4), mode="training", loss=loss)
+    assert "loss=lambda output: criterion(output, target)" in raised.value.hint
+
+
+@pytest.mark.parametrize("net", [nn.Linear(4, 4), nn.Sequential(nn.Flatten(), nn.Linear(4, 4))])
+@pytest.mark.parametrize("is_loader", [False, True])
+def test_a_whole_data_set_is_no_input(net, is_loader):
+    data = torch.utils.data.TensorDataset(torch.zeros(8, 4), torch.zeros(8))
+    given = torch.utils.data.DataLoader(data) if is_loader else data
+    with pytest.raises(ModelError) as raised:
+        tg.analyze(net, input_data=given)
+    assert "input_data=next(iter(loader))[0]" in raised.value.hint

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import torchgauge as tg
 from real_step import memory_profile
 from torchgauge.errors import ModelError
+from torchgauge.trace.kernels import packed_recurrent
 from torchgauge.trace.torch_internals.profiler import memory_changes
 
 _BATCH, _STEPS, _INPUTS, _SIZE = 8, 16, 24, 48
@@ -185,3 +186,26 @@ def test_gradients_of_selections_are_made_in_place(select: Any) -> None:
     scenario = tg.Scenario(mode="training", optimizer="none")
     report = tg.analyze(net, input_data=(x, _EQUAL), scenario=scenario)
     assert report.memory.peak_allocated_bytes == pytest.approx(_measured(net, x, _EQUAL), rel=0.01)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("total_length", [None, 9])
+@pytest.mark.parametrize(
+    "lengths", [[1], [5], [5, 5, 5], [7, 3, 3, 1], [7, 7, 1, 1, 1], [4, 3, 2, 1]]
+)
+def test_lengths_come_back(lengths: list[int], total_length: int | None, batch_first: bool) -> None:
+    packed = nn.utils.rnn.pack_sequence([torch.randn(length, 2) for length in lengths])
+    real, of_real = nn.utils.rnn.pad_packed_sequence(packed, batch_first, 0.5, total_length)
+    ours, of_ours = packed_recurrent.pad_packed_sequence(
+        packed.data, packed.batch_sizes, batch_first, 0.5, total_length or 0
+    )
+    assert torch.equal(real, ours) and torch.equal(of_real, of_ours)
+
+
+def test_as_many_sequences_as_fit_a_gpu() -> None:
+    """A look at each length for each sequence would take minutes."""
+    sizes = torch.cat([torch.full((300,), 1_000_000), torch.arange(999_999, 999_299, -1)])
+    data = torch.empty((int(sizes.sum()), 1), device="meta")
+    output, lengths = packed_recurrent.pad_packed_sequence(data, sizes, True, 0.0)
+    assert output.shape == (1_000_000, 1000, 1)
+    assert lengths.tolist()[:2] == [1000, 1000] and lengths.tolist()[-2:] == [301, 300]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, chain
 
@@ -136,27 +136,30 @@ def never_used(trace: Trace) -> tuple[NotCounted, ...]:
     used_names = {trace.storages[index].label for index in read} & names
     used |= {name.rpartition(".")[0] for name in used_names}
     for path in tuple(used):
-        while path:
-            path = path.rpartition(".")[0]
-            used.add(path)
-    found: list[NotCounted] = []
+        used.update(_with_parents(path))
+    below: Counter[str] = Counter()
     for info in trace.modules:
-        if info.path in used or info.shared_with is not None:
+        own = sum([item.numel for item in info.parameters if item.shared_with is None])
+        if own:
+            for path in _with_parents(info.path):
+                below[path] += own
+    found: dict[str, NotCounted] = {}
+    for info in trace.modules:
+        if info.path in used or info.shared_with is not None or not below[info.path]:
             continue
-        if any(info.path.startswith(f"{entry.op}.") for entry in found):
-            continue
-        prefix = f"{info.path}."
-        params = sum(
-            item.numel
-            for module in trace.modules
-            if module.path == info.path or module.path.startswith(prefix)
-            for item in module.parameters
-            if item.shared_with is None
-        )
-        if params:
+        if found.keys().isdisjoint(_with_parents(info.path)):
+            params = below[info.path]
             why = f"{info.type} was never called; its {params:,} parameters are counted"
-            found.append(NotCounted(op=info.path, calls=0, why=why))
-    return tuple(found)
+            found[info.path] = NotCounted(op=info.path, calls=0, why=why)
+    return tuple(found.values())
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    """Give a path and those of the modules that it is in, the model's own last."""
+    yield path
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _call_cost(

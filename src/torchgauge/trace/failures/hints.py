@@ -34,6 +34,16 @@ def explain_optimizer(error: Exception) -> str:
     )
 
 
+def explain_loss(error: Exception) -> str:
+    """Return one sentence on what to do when a loss is called without a target, else ``""``."""
+    if not re.search(r"missing \d+ required positional argument", str(error)):
+        return ""
+    return (
+        "a loss is called with the output alone; write loss='cross_entropy', or "
+        "loss=lambda output: criterion(output, target)"
+    )
+
+
 def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception) -> str:
     """Return one sentence on what the layer needs and what it got; empty when nothing is known."""
     for link in causes(error):
@@ -153,6 +163,9 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"'list' object has no attribute '(size|shape|dim|device|dtype|to)'",
      "an input is a plain list; pass tensors: torch.tensor(...), or for a tokenizer "
      "return_tensors='pt'"),
+    (r"must be Tensor, not \w*(DataLoader|Dataset)\b|'\w*(DataLoader|Dataset)' object",
+     "an input is a whole data set; pass one batch without its labels: "
+     "input_data=next(iter(loader))[0]"),
     (r"Guard failed",
      "the program was exported for other sizes; leave the input size out, or export it with "
      "dynamic shapes"),

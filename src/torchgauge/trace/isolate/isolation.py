@@ -60,10 +60,16 @@ def _from_cpu(constructor: Callable[..., Any]) -> Callable[..., Any]:
     return construct
 
 
+_PLAIN = frozenset((bool, int, float, complex, str))
+"""What lists of numbers hold, which may be millions: a look at each item would take seconds."""
+
+
 def _numbers(data: Any) -> Any:
     """Return lists of scalar meta tensors as numbers; torch would read those past the recorder."""
     if isinstance(data, (list, tuple)):
-        return type(data)(_numbers(item) for item in data) if not hasattr(data, "_fields") else data
+        if hasattr(data, "_fields") or _PLAIN.issuperset(map(type, data)):
+            return data
+        return type(data)(map(_numbers, data))
     if isinstance(data, torch.Tensor) and data.is_meta and data.dim() == 0:
         return data.item()
     return data

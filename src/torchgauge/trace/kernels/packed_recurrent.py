@@ -42,8 +42,10 @@ def pad_packed_sequence(
         chunk = data[offset : offset + count * size].view(count, size, *data.shape[1:])
         output[start:end, :size].copy_(chunk)
         offset, start = offset + count * size, end
-    lengths = torch.tensor([sum(size > row for size in sizes) for row in range(batch)])
-    return (output.transpose(0, 1) if batch_first else output), lengths
+    lengths: list[int] = []
+    for step in range(len(sizes), 0, -1):  # the shortest sequences are the last rows
+        lengths += [step] * (sizes[step - 1] - len(lengths))
+    return (output.transpose(0, 1) if batch_first else output), torch.tensor(lengths)
 
 
 def _sliced(hidden: Any, start: int, end: int) -> Any:

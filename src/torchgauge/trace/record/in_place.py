@@ -36,8 +36,9 @@ SELECTIONS: dict[Any, Any] = {
     _aten.scatter_add.default: _aten.scatter_add_.default,
     _aten.scatter.src: _aten.scatter_.src,
     _aten.put.default: _aten.put_.default,
+    _aten.masked_scatter.default: _aten.masked_scatter_.default,
 }
-"""What the gradient of a selection (``index_select``, ``gather``, ``x[i]``) adds to zeros with.
+"""With what the gradient of a selection (``gather``, ``masked_select``, ``x[i]``) fills zeros.
 
 A dispatch mode is shown the operator on the left, all others run that on the right, in place.
 Source: ``areAnyTensorSubclassLike`` in PyTorch's
@@ -92,6 +93,9 @@ def _is_written_over(args: Args, node: Any) -> bool:
 _written_over = WeakTensorKeyDictionary()
 """How often a temporary was written over: a line of a formula holds it once under each result."""
 _OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
+_KEEPS_ITS_MASK = frozenset({"ScatterReduceBackward0", "IndexReduceBackward0"})
+"""Nodes that add to a tensor which they go on to need: ``scatter_reduce_backward`` and
+``index_reduce_backward`` of the largest and smallest (``FunctionsManual.cpp``)."""
 
 
 def _is_of_selection(func: Any, args: Args, node: Any) -> bool:
@@ -100,7 +104,7 @@ def _is_of_selection(func: Any, args: Args, node: Any) -> bool:
     The gradient of ``index_put`` and ``put`` themselves overwrites a copy of what comes in, and
     does not accumulate (``derivatives.yaml``).
     """
-    if torch.is_grad_enabled() or is_python_node(node):
+    if torch.is_grad_enabled() or is_python_node(node) or node.name() in _KEEPS_ITS_MASK:
         return False
     return func not in _OVERWRITE_TOO or args[3:] == (True,)
 

@@ -11,7 +11,12 @@ from torch import nn
 from torchgauge.facts.guess import Guess
 from torchgauge.facts.scenario import OPTIMIZERS, Scenario
 from torchgauge.facts.trace import Execution, Failure, ModuleInfo, NamedValue, Phase, Trace
-from torchgauge.trace.failures.hints import explain, explain_optimizer, guessed_hint
+from torchgauge.trace.failures.hints import (
+    explain,
+    explain_loss,
+    explain_optimizer,
+    guessed_hint,
+)
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inspect.irregular import padding_notes
 from torchgauge.trace.inspect.shared_storages import storage_notes
@@ -144,6 +149,8 @@ def _hint(
 ) -> str:
     if context.recorder.phase is Phase.BACKWARD and (lost := phases.lost.hint()):
         return lost
+    if context.recorder.phase is Phase.LOSS and (of_loss := explain_loss(error)):
+        return of_loss
     if of_hook := phases.hooks.hint(error):
         return of_hook
     decided = context.simulation.values.decided_on if context.simulation is not None else {}

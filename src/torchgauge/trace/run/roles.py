@@ -43,12 +43,16 @@ class Roles:
         """Register all that is in memory before the forward."""
         if self._context.keep_ops:
             self.register_model(copy.root)
-        self._register_hidden(copy)
+        given = [
+            (name, tensor)
+            for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items())
+            for tensor in tensors_in(value)
+        ]
+        self._register_hidden(copy, {id(tensor) for _, tensor in given})
         if copy.may_hold_packed:
             self._register_packed(copy.root)
-        for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
-            for tensor in tensors_in(value):
-                self._register_parts(stored_tensors(tensor), Role.INPUT, name)
+        for name, tensor in given:
+            self._register_parts(stored_tensors(tensor), Role.INPUT, name)
 
     def register_model(self, root: nn.Module) -> None:
         """Register the parameters and buffers of a model."""
@@ -84,8 +88,9 @@ class Roles:
             if part.layout is torch.strided:
                 self._storages.register(part, role, name)
 
-    def _register_hidden(self, copy: ModelCopy) -> None:
-        hidden = copy.hidden_parameters()
+    def _register_hidden(self, copy: ModelCopy, inputs: set[int]) -> None:
+        """Register parameters that no module has; an input that is optimized is not one of them."""
+        hidden = [p for p in copy.hidden_parameters() if id(p) not in inputs]
         for parameter in hidden:
             parts = (*stored_tensors(parameter), *attached_tensors(parameter))
             self._register_parts(parts, Role.PARAMETER, "")

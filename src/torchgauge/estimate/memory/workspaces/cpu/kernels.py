@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod
 
-from torchgauge.estimate.arguments import ABSENT, expanded, integer, integers
+from torchgauge.estimate.arguments import ABSENT, argument, expanded, integer, integers
 from torchgauge.estimate.memory.workspaces.operands import (
     FLOAT,
     HALF,
@@ -108,10 +108,98 @@ def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The mask as integers and their sum, which are gone when the result is made.
 
-    Source: ``masked_select_out_impl_cpu`` in ``TensorAdvancedIndexing.cpp``.
+    A tensor or mask that is broadcast takes the parallel kernel, which holds the mask as integers
+    and their sums so far beside the result. Source: ``masked_select_out_impl_cpu`` in
+    ``TensorAdvancedIndexing.cpp``.
     """
-    count = broadcast(tensor(op, 0), tensor(op, 1))
-    return (max(0, (count + 1) * INDEX - op.outputs[0].nbytes),)
+    values, chosen = tensor(op, 0), tensor(op, 1)
+    count = broadcast(values, chosen)
+    counted = (count + 1) * INDEX - op.outputs[0].nbytes
+    is_serial = values.shape == chosen.shape
+    return (max(0, counted) if is_serial else max(2 * count * INDEX, counted),)
+
+
+def _images_in_columns(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A copy of the images: measured, 2.13."""
+    return (tensor(op, 0).nbytes,)
+
+
+def _copied(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A copy of the input to sort in part (``median_impl`` in ``Sorting.cpp``)."""
+    return (tensor(op, 0).nbytes,)
+
+
+def _kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The input and the position of each element (``kthvalue_out_impl_cpu``, ``Sorting.cpp``)."""
+    source = tensor(op, 0)
+    return source.nbytes, source.numel * INDEX
+
+
+def _inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The factors, their pivots, and what checks them: measured, 2.13.
+
+    Source: ``linalg_inv_ex_out`` in ``BatchLinearAlgebra.cpp``.
+    """
+    source = tensor(op, 0)
+    pivots = source.numel // source.shape[-1] if source.numel else 0
+    return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
+
+
+def _decomposed(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The matrices, which LAPACK overwrites, and a number for each that says how it ended.
+
+    Source: ``svd_kernel`` in ``BatchLinearAlgebraKernel.cpp``.
+    """
+    source = tensor(op, 0)
+    return source.nbytes, prod(source.shape[:-2]) * FLOAT
+
+
+def _around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A second tensor of the same size: measured, 2.13."""
+    return (op.outputs[0].nbytes,)
+
+
+def _smoothed(support: int) -> Rule:
+    """The image resized along its lines, and positions and weights of one direction at a time.
+
+    ``_upsample_bilinear2d_aa(input, output_size, align_corners, scales_h, scales_w)``. Each pixel
+    is made of ``2 ⌈r⌉ + 1`` others at most, where ``r`` is ``support ÷ 2`` times the scale, if that
+    is larger than 1. A direction whose size stays is left out. Source:
+    ``separable_upsample_generic_Nd_kernel_impl`` and ``_compute_index_ranges_weights`` in
+    ``cpu/UpSampleKernel.cpp``.
+    """
+
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+        source, output = tensor(op, 0), op.outputs[0]
+        width = itemsize(output)
+        weights = [
+            made * (4 * INDEX + width * (2 * ceil(support / 2 * max(1.0, scale)) + 1))
+            for given, made, scale in zip(
+                source.shape[-2:], output.shape[-2:], _scales(op), strict=True
+            )
+            if given != made
+        ]
+        if len(weights) < 2:
+            return tuple(weights)
+        between = prod(source.shape[:-1]) * output.shape[-1] * width
+        return between, max(weights)
+
+    return rule
+
+
+def _scales(op: OpRecord) -> list[float]:
+    """Return how many pixels of the input there are for one, by height and width.
+
+    Source: ``area_pixel_compute_scale`` in ``UpSample.h``.
+    """
+    sides = zip(tensor(op, 0).shape[-2:], op.outputs[0].shape[-2:], strict=True)
+    if argument(op, 2, "align_corners"):
+        return [(given - 1) / (made - 1) if made > 1 else 0.0 for given, made in sides]
+    factors = [argument(op, 3, "scales_h"), argument(op, 4, "scales_w")]
+    return [
+        1 / factor if isinstance(factor, float) and factor > 0 else given / made
+        for (given, made), factor in zip(sides, factors, strict=True)
+    ]
 
 
 def _ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -219,6 +307,15 @@ RULES: Rules = {
     **default(_ctc_loss_backward, "_ctc_loss_backward"),
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     **default(_masked_select, "masked_select"),
+    **default(_images_in_columns, "im2col"),
+    **default(_copied, "median"),
+    **default(_copied, "nanmedian"),
+    **default(_kth_value, "kthvalue"),
+    **default(_inverse, "linalg_inv_ex"),
+    **default(_decomposed, "_linalg_svd"),
+    "aten.normal.Tensor_float": _around_means,
+    **default(_smoothed(_LINEAR), "_upsample_bilinear2d_aa"),
+    **default(_smoothed(4), "_upsample_bicubic2d_aa"),
     **default(_pack_padded_sequence, "_pack_padded_sequence"),
     **default(_upsample(1), "upsample_nearest1d upsample_nearest2d upsample_nearest3d"),
     **{f"aten._upsample_nearest_exact{count}d.default": _upsample(1) for count in (1, 2, 3)},
