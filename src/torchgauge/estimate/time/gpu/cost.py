@@ -89,8 +89,8 @@ def kernel_time(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) ->
         compute = formula(work, rates, c)
     if kind is not Kind.SCALAR:
         memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
-    if kind is Kind.BATCH_STATISTICS:
-        memory = memory + _sums(work, c)
+    if kind in (Kind.BATCH_STATISTICS, Kind.COLUMN_SUMS):
+        memory = memory + work.elements / (work.rows * c[f"{kind}.block"] * 1e9)
     launch = c["launch.kernel_us"] * 1e-6 + 0.0 * memory
     return KernelTime(
         compute=compute,
@@ -227,11 +227,6 @@ def _norm(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     each = c["norm.steps"] * (1.0 - softmax) + c["softmax.steps"] * softmax
     steps = (work.elements + work.padding) * each + work.rows * c["norm.combine"]
     return steps / rates.vector
-
-
-def _sums(work: Any, c: Mapping[str, Number]) -> Number:
-    """A block per channel of NCHW, as slow as its own loads (cuDNN's ``bn_*_1C11_kernel``)."""
-    return work.elements / (work.rows * c["batch_statistics.block"] * 1e9)
 
 
 def _pooling(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
