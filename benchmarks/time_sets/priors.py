@@ -102,6 +102,9 @@ PRIORS: dict[str, Prior] = {
                                  meaning="time that groups add to products of their size"),
     "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
                                         meaning="the same for the filter's gradient, of that"),
+    "convolution.direct": Prior(
+        expected=0.3, spread=0.7, meaning="grouped convolutions of NCHW without tensor cores, of "
+        "the ordinary cores' rate"),
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(

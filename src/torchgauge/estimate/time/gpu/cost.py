@@ -156,8 +156,12 @@ def _matmul(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
 
 
 def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
-    """With channels last, groups are padded to tiles of 128 unless they are a power of two."""
-    last, is_filter = work.is_channels_last, work.is_filter_gradient
+    """With channels last, groups are padded to tiles of 128 unless they are a power of two.
+
+    Groups of NCHW have kernels without tensor cores too, whose time goes with the FLOPs: narrow
+    groups fill no tile (cuDNN's ``conv2d_grouped_direct_kernel``, ``wgrad2d_…``, ``dgrad2d_…``).
+    """
+    last, is_filter = 1.0 * work.is_channels_last, work.is_filter_gradient
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     window = c["convolution.window"] * c["convolution.window_last"] ** last
     is_uneven = work.is_uneven_group * last
@@ -169,7 +173,10 @@ def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     product = product * (c["convolution.grouped_uneven"] ** is_uneven + groups)
     product = product * c["convolution.unaligned"] ** (work.is_unaligned * rates.wants_alignment)
     native = product * c["convolution.native"]
-    return product + _smallest(copied, native) * rates.copies_layout
+    tiled = product + _smallest(copied, native) * rates.copies_layout
+    direct = work.flops / (rates.vector * c["convolution.direct"])
+    has_direct = 1.0 * (work.batch > 1.0) * (1.0 - last)
+    return tiled + (_smallest(tiled, direct) - tiled) * has_direct
 
 
 def _recurrent(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
