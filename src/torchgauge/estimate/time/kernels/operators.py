@@ -96,6 +96,22 @@ def _norm(op: OpRecord) -> Iterator[Work]:
     yield replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
 
 
+def _group_norm(op: OpRecord) -> Iterator[Work]:
+    """``(x: [n, c, …], …, n, c, hw, groups, eps)``, its backward after the gradient: sums, then each
+    element. A block sums a group of an image, or a channel of its backward.
+
+    Source: PyTorch, ``cuda/group_norm_kernel.cu`` (``RowwiseMomentsCUDAKernel``,
+    ``ComputeInternalGradientsCUDAKernel``, ``gpu_kernel``).
+    """
+    is_backward = "backward" in op.name
+    images, channels = given_tensors(op)[0].shape[:2]
+    groups = argument(op, 8 if is_backward else 6, "group")
+    assert isinstance(groups, int)
+    blocks = images * (channels if is_backward else groups)
+    yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0, rows=blocks)
+    yield traffic(op, Kind.BROADCAST)
+
+
 def _layer_norm_backward(op: OpRecord) -> Iterator[Work]:
     """``(gradient, x, normalized_shape, …)``: the input's gradient, then weight's and bias's.
 
@@ -172,6 +188,7 @@ _RULES: Final[dict[str, Rule]] = {
     "upsample_bicubic2d": _upsampling,
     "_to_copy": _cast,
     **dict.fromkeys(("native_layer_norm", "_softmax", "_log_softmax"), _norm),
+    **dict.fromkeys(("native_group_norm", "native_group_norm_backward"), _group_norm),
     "native_layer_norm_backward": _layer_norm_backward,
     **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
     **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
