@@ -97,18 +97,12 @@ def _norm(op: OpRecord) -> Iterator[Work]:
 
 
 def _group_norm(op: OpRecord) -> Iterator[Work]:
-    """``(x: [n, c, …], …, n, c, hw, groups, eps)``, its backward after the gradient: sums, then each
-    element. A block sums a group of an image, or a channel of its backward.
+    """Sums for each group of an image, or channel of its backward; then each element.
 
     Source: PyTorch, ``cuda/group_norm_kernel.cu`` (``RowwiseMomentsCUDAKernel``,
     ``ComputeInternalGradientsCUDAKernel``, ``gpu_kernel``).
     """
-    is_backward = "backward" in op.name
-    images, channels = given_tensors(op)[0].shape[:2]
-    groups = argument(op, 8 if is_backward else 6, "group")
-    assert isinstance(groups, int)
-    blocks = images * (channels if is_backward else groups)
-    yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0, rows=blocks)
+    yield replace(traffic(op, Kind.REDUCTION), written_bytes=0.0)
     yield traffic(op, Kind.BROADCAST)
 
 
