@@ -100,8 +100,9 @@ PRIORS: dict[str, Prior] = {
         "lie together, of that"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
-    "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
-                                        meaning="the same for the filter's gradient, of that"),
+    "convolution.grouped_filter": Prior(
+        expected=2.0, spread=0.7, meaning="the same for the filter's gradient: few tiles, whose "
+        "inner side is all pixels"),
     "convolution.direct": Prior(
         expected=0.3, spread=0.7, meaning="grouped convolutions of NCHW without tensor cores, of "
         "the ordinary cores' rate"),

@@ -161,12 +161,13 @@ def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     Groups of NCHW have kernels without tensor cores too, whose time goes with the FLOPs: narrow
     groups fill no tile (cuDNN's ``conv2d_grouped_direct_kernel``, ``wgrad2d_…``, ``dgrad2d_…``).
     """
-    last, is_filter = 1.0 * work.is_channels_last, work.is_filter_gradient
+    last, is_filter = 1.0 * work.is_channels_last, 1.0 * work.is_filter_gradient
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     window = c["convolution.window"] * c["convolution.window_last"] ** last
     is_uneven = work.is_uneven_group * last
     columns = work.columns + is_uneven * (_up(work.columns, 128.0) - work.columns)
-    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** is_filter
+    groups = c["convolution.grouped"] ** (1.0 - is_filter)
+    groups = groups * c["convolution.grouped_filter"] ** is_filter
     groups = groups * c["convolution.grouped_last"] ** last * (1.0 - 1.0 / work.batch)
     product = _product(work, rates, c, "convolution", columns) * _gradient(work, c, "convolution")
     product = product * (1.0 + window * (1.0 - 1.0 / work.window))
