@@ -46,6 +46,7 @@ _POINTWISE = {
     "cast": "casts of whole tensors",
     "copy": "copies of permuted, padded or joined tensors",
     "batch_statistics": "its statistics, in training",
+    "column_sums": "sums over rows for a layer norm's weight and bias",
     "reduction": "sums and the like",
     "pooling": "pooling and resampling",
     "indexing": "rows by an index",
@@ -99,8 +100,12 @@ PRIORS: dict[str, Prior] = {
         "lie together, of that"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
-    "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
-                                        meaning="the same for the filter's gradient, of that"),
+    "convolution.grouped_filter": Prior(
+        expected=2.0, spread=0.7, meaning="the same for the filter's gradient: few tiles, whose "
+        "inner side is all pixels"),
+    "convolution.direct": Prior(
+        expected=0.3, spread=0.7, meaning="grouped convolutions of NCHW without tensor cores, of "
+        "the ordinary cores' rate"),
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
     "convolution.grouped_uneven": Prior(
@@ -176,6 +181,10 @@ PRIORS: dict[str, Prior] = {
     "batch_statistics.block": Prior(
         expected=4.0, spread=0.7, meaning="10^9 elements per second in a block of 512 threads, "
         "which has a quarter of bandwidth.in_flight"),
+    "column_sums.block": Prior(
+        expected=1.1, spread=0.5,
+        meaning="10^9 elements per second in a block of 16 columns: [401408, 24] takes 9 ms in "
+        "one (github.com/intel/torch-xpu-ops, pull 1880)"),
     "driver.allocation_ms_per_gib": Prior(
         expected=5.0, spread=0.5,
         meaning="asking the driver for memory, where a loop empties the cache"),
@@ -195,6 +204,10 @@ FIXED: dict[str, Fixed] = {
         "products (as for Hopper)"),
     "compiled.batch_statistics.block": Fixed(
         value=1e4, meaning="as batch_statistics.block: Inductor splits sums among all blocks"),
+    "compiled.column_sums.block": Fixed(value=1e4, meaning="as for batch_statistics.block"),
+    "column_sums.since_2_8": Fixed(
+        value=30.0, meaning="rate of column_sums.block since PyTorch 2.8, of that before: up to "
+        "30 times where rows are many (github.com/pytorch/pytorch, pull 148605)"),
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),

@@ -5,9 +5,11 @@ What was run, with the evidence:
 - *Program*: timm's ``benchmark.py --amp``: ``torch.autocast`` to float16, NCHW, eager;
   ``torch.backends.cudnn.benchmark`` on; random images on the device; the mean of 40 steps, each
   synchronised. ``infer_step_time`` is batch ÷ samples per second × 1000.
-- *Training*: SGD with Nesterov momentum 0.9 (``create_optimizer_v2``'s ``sgd``), cross entropy, no
-  gradient scaler, PyTorch 1.12: one kernel per parameter and operation (foreach became the default
-  in 2.0), attention as products and a softmax (timm took fused attention up with 0.9).
+- *Training*: SGD with Nesterov momentum 0.9 (``create_optimizer_v2``'s ``sgd``), cross entropy,
+  timm 0.6.6 with PyTorch 1.12: one kernel per parameter and operation (foreach became the default
+  in 2.0), attention as products and a softmax (timm took fused attention up with 0.9). There was
+  no gradient scaler, and gradients were set to zero and added to. The traced step has a scaler
+  and new gradients instead, which take about as long: a fit to the step as it was is no better.
 - *Inference*: normalisation in half precision (``--fast-norm``). It is not written down, but the
   four hybrids with group normalisation would be predicted 1.5 to 2 times too slow without it, while
   convolution networks and plain transformers agree either way. Attention that no fused kernel takes

@@ -151,6 +151,43 @@ def test_sums_of_a_batch_norm_are_a_block_per_channel() -> None:
     assert of_compiled(MODEL.coefficients)["batch_statistics.block"] > 1000
 
 
+def test_weights_of_a_layer_norm_have_a_block_for_16_columns() -> None:
+    step = trace(nn.LayerNorm(24), (4096, 24), Scenario(device="RTX 4090", mode="training"))
+    (sums,) = (work for work in works(step) if work.kind is Kind.COLUMN_SUMS)
+    assert sums.rows == 2
+    seconds = kernel_time(sums.kind, sums, MODEL.rates(sums), MODEL.coefficients).memory
+    block = MODEL.coefficients["column_sums.block"] * 1e9
+    assert seconds == pytest.approx(4096 * 24 / 2 / block, rel=0.1)
+    assert of_compiled(MODEL.coefficients)["column_sums.block"] > 1000
+
+
+def test_rows_of_a_layer_norm_are_split_since_2_8() -> None:
+    found = {
+        release: model_of(MODEL.device, Scenario(device="RTX 4090", torch_release=release))
+        for release in ("2.7", "2.8", None)
+    }
+    blocks = {release: model.coefficients["column_sums.block"] for release, model in found.items()}
+    assert blocks["2.8"] == blocks[None] == 30 * blocks["2.7"]
+
+
+def test_group_norms_are_sums_and_one_more_kernel() -> None:
+    found = kinds(traced(nn.GroupNorm(8, 64), IMAGES))
+    assert found == [Kind.REDUCTION, Kind.BROADCAST]
+
+
+def test_narrow_groups_take_what_their_flops_take() -> None:
+    def seconds(groups: int, **changes: bool) -> float:
+        model = nn.Conv2d(512, 512, 3, padding=1, groups=groups, bias=False)
+        found = works(traced(model, (64, 512, 16, 16), training=True))
+        (work,) = (item for item in found if item.is_filter_gradient)
+        work = replace(work, dtype="float16", **changes)
+        return float(kernel_time(work.kind, work, MODEL.rates(work), MODEL.coefficients).compute)
+
+    assert seconds(64) / seconds(128) == pytest.approx(2.0)
+    assert seconds(4) / seconds(8) < 1.9
+    assert seconds(128, is_channels_last=True) > seconds(128)
+
+
 @pytest.mark.parametrize("kind", [Kind.ELEMENTWISE, Kind.BATCH_NORM, Kind.REDUCTION, Kind.NORM])
 def test_nothing_moves_more_than_the_datasheet_says(kind: Kind) -> None:
     quick = {**MODEL.coefficients, f"{kind}.memory": 9.0, "cache.gain": 0.0}

@@ -89,8 +89,8 @@ def kernel_time(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) ->
         compute = formula(work, rates, c)
     if kind is not Kind.SCALAR:
         memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
-    if kind is Kind.BATCH_STATISTICS:
-        memory = memory + _sums(work, c)
+    if kind in (Kind.BATCH_STATISTICS, Kind.COLUMN_SUMS):
+        memory = memory + work.elements / (work.rows * c[f"{kind}.block"] * 1e9)
     launch = c["launch.kernel_us"] * 1e-6 + 0.0 * memory
     return KernelTime(
         compute=compute,
@@ -156,20 +156,28 @@ def _matmul(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
 
 
 def _convolution(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
-    """With channels last, groups are padded to tiles of 128 unless they are a power of two."""
-    last, is_filter = work.is_channels_last, work.is_filter_gradient
+    """With channels last, groups are padded to tiles of 128 unless they are a power of two.
+
+    Groups of NCHW have kernels without tensor cores too, whose time goes with the FLOPs: narrow
+    groups fill no tile (cuDNN's ``conv2d_grouped_direct_kernel``, ``wgrad2d_…``, ``dgrad2d_…``).
+    """
+    last, is_filter = 1.0 * work.is_channels_last, 1.0 * work.is_filter_gradient
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     window = c["convolution.window"] * c["convolution.window_last"] ** last
     is_uneven = work.is_uneven_group * last
     columns = work.columns + is_uneven * (_up(work.columns, 128.0) - work.columns)
-    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** is_filter
+    groups = c["convolution.grouped"] ** (1.0 - is_filter)
+    groups = groups * c["convolution.grouped_filter"] ** is_filter
     groups = groups * c["convolution.grouped_last"] ** last * (1.0 - 1.0 / work.batch)
     product = _product(work, rates, c, "convolution", columns) * _gradient(work, c, "convolution")
     product = product * (1.0 + window * (1.0 - 1.0 / work.window))
     product = product * (c["convolution.grouped_uneven"] ** is_uneven + groups)
     product = product * c["convolution.unaligned"] ** (work.is_unaligned * rates.wants_alignment)
     native = product * c["convolution.native"]
-    return product + _smallest(copied, native) * rates.copies_layout
+    tiled = product + _smallest(copied, native) * rates.copies_layout
+    direct = work.flops / (rates.vector * c["convolution.direct"])
+    has_direct = 1.0 * (work.batch > 1.0) * (1.0 - last)
+    return tiled + (_smallest(tiled, direct) - tiled) * has_direct
 
 
 def _recurrent(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
@@ -227,11 +235,6 @@ def _norm(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:
     each = c["norm.steps"] * (1.0 - softmax) + c["softmax.steps"] * softmax
     steps = (work.elements + work.padding) * each + work.rows * c["norm.combine"]
     return steps / rates.vector
-
-
-def _sums(work: Any, c: Mapping[str, Number]) -> Number:
-    """A block per channel of NCHW, as slow as its own loads (cuDNN's ``bn_*_1C11_kernel``)."""
-    return work.elements / (work.rows * c["batch_statistics.block"] * 1e9)
 
 
 def _pooling(work: Any, rates: Rates, c: Mapping[str, Number]) -> Number:

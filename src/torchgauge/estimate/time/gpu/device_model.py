@@ -32,6 +32,7 @@ _GROUP_OF: Final = {
 _MEASURED: Final = (Arithmetic.FP16, Arithmetic.BF16, Arithmetic.TF32)
 _DOUBLES: Final = ("float64", "complex128")
 _FLASH_2: Final = (2, 2)
+_SPLIT_ROWS: Final = (2, 8)
 
 
 def error_group(kind: Kind) -> str:
@@ -124,12 +125,16 @@ class DeviceModel:
 def model_of(device: Device, scenario: Scenario) -> DeviceModel:
     """Return the device as a scenario runs it.
 
-    Fused attention was of the first generation before PyTorch 2.2 (its release notes).
+    Fused attention was of the first generation before PyTorch 2.2 (its release notes). Gradients of
+    layer norms' weights have blocks by rows too since 2.8.
     """
     c = coefficients()
     numbers = re.match(r"(\d+)\.(\d+)", scenario.torch_release or "")
-    if numbers is not None and (int(numbers[1]), int(numbers[2])) < _FLASH_2:
+    release = (int(numbers[1]), int(numbers[2])) if numbers is not None else _SPLIT_ROWS
+    if release < _FLASH_2:
         c = {**c, "attention.compute": c["attention.compute"] / c["attention.first"]}
+    if release >= _SPLIT_ROWS:
+        c = {**c, "column_sums.block": c["column_sums.block"] * c["column_sums.since_2_8"]}
     return DeviceModel(
         device=device, coefficients=c, tf32_matmul=scenario.precision is Precision.TF32
     )

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     """Normalisation by channel over a batch of images."""
     BATCH_STATISTICS = "batch_statistics"
     """Its means and variances, or the sums of its backward, in training."""
+    COLUMN_SUMS = "column_sums"
+    """Sums over all rows for the gradients of a layer norm's weight and bias."""
     RECURRENT = "recurrent"
     """The steps of a recurrent network, one after the other."""
     REDUCTION = "reduction"

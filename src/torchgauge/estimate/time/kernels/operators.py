@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.arguments import argument, given_tensors, real_products
+from torchgauge.estimate.arguments import argument, given_tensors, mask, real_products
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.time.kernels import kinds
@@ -28,7 +28,7 @@ from torchgauge.estimate.time.kernels.traffic import moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
-_WARP, _BLOCK, _PERSISTENT = 32, 128, 1024
+_WARP, _BLOCK, _PERSISTENT, _COLUMNS = 32, 128, 1024, 16
 Rule = Callable[[OpRecord], Iterator[Work]]
 
 
@@ -96,6 +96,31 @@ def _norm(op: OpRecord) -> Iterator[Work]:
     yield replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
 
 
+def _group_norm(op: OpRecord) -> Iterator[Work]:
+    """Sums for each group of an image, or channel of its backward; then each element.
+
+    Source: PyTorch, ``cuda/group_norm_kernel.cu`` (``RowwiseMomentsCUDAKernel``,
+    ``ComputeInternalGradientsCUDAKernel``, ``gpu_kernel``).
+    """
+    yield replace(traffic(op, Kind.REDUCTION), written_bytes=0.0)
+    yield traffic(op, Kind.BROADCAST)
+
+
+def _layer_norm_backward(op: OpRecord) -> Iterator[Work]:
+    """``(gradient, x, normalized_shape, …)``: the input's gradient, then weight's and bias's.
+
+    For these a block of 512 threads goes over all rows of 16 columns: few columns are few blocks.
+    Source: PyTorch, ``cuda/layer_norm_kernel.cu`` (``GammaBetaBackwardCUDAKernel``; since 2.8 rows
+    are split as well: github.com/pytorch/pytorch/pull/150773).
+    """
+    yield traffic(op, Kind.NORM)
+    if any((mask(op, 7) or (True, True))[1:]):
+        over = op.args[2]
+        assert isinstance(over, tuple)
+        blocks = -(-prod(given_tensors(op)[1].shape[-len(over) :]) // _COLUMNS)
+        yield replace(traffic(op, Kind.COLUMN_SUMS), written_bytes=0.0, rows=blocks)
+
+
 def _cast(op: OpRecord) -> Iterator[Work]:
     """A cast; a copy where the dtype stays."""
     given = given_tensors(op)
@@ -157,6 +182,8 @@ _RULES: Final[dict[str, Rule]] = {
     "upsample_bicubic2d": _upsampling,
     "_to_copy": _cast,
     **dict.fromkeys(("native_layer_norm", "_softmax", "_log_softmax"), _norm),
+    **dict.fromkeys(("native_group_norm", "native_group_norm_backward"), _group_norm),
+    "native_layer_norm_backward": _layer_norm_backward,
     **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
     **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
     **dict.fromkeys(kinds.ruled_by("windowed"), _pooling),
