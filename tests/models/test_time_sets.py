@@ -57,18 +57,18 @@ def test_a_set_that_nothing_was_fitted_on_is_met() -> None:
 
 
 @pytest.mark.parametrize(("name", "median", "ninth"), [
-    ("timm inference RTX 3090", 0.05, 0.14),
+    ("timm inference RTX 3090", 0.05, 0.13),
     ("timm inference RTX 4090", 0.05, 0.11),
     ("timm inference RTX 4090, torch 2.9", 0.05, 0.11),
     ("timm inference RTX PRO 6000 Max-Q", 0.06, 0.14),
     ("timm inference RTX 3090, channels last", 0.05, 0.12),
     ("timm inference RTX 4090, compiled", 0.07, 0.18),
     ("timm inference RTX 4090, compiled, torch 2.9", 0.05, 0.17),
-    ("timm training RTX 3090", 0.07, 0.19),
+    ("timm training RTX 3090", 0.05, 0.14),
     ("neusight", 0.07, 0.13),
     ("neusight L4 and P100", 0.08, 0.14),
     # Without a family an A100's half precision is known by BERT or by ResNet-50 alone.
-    ("lambda", 0.11, 0.23),
+    ("lambda", 0.11, 0.20),
 ])  # fmt: skip
 def test_families_left_out_are_met(name: str, median: float, ninth: float) -> None:
     """What the last calibration found of families that it had not seen, and of their intervals."""
@@ -80,14 +80,15 @@ def test_families_left_out_are_met(name: str, median: float, ninth: float) -> No
     # 5.5 and 15 % before rates were expected by how a board is built, which halved the errors of
     # training and of NVIDIA's sets; without it an RTX 3090 seems 9 % slower than it is.
     ("timm inference RTX 3090", 0.10, 0.19),
-    ("timm inference RTX 3090, channels last", 0.07, 0.19),
-    ("timm inference RTX 4090", 0.06, 0.13),
-    ("timm inference RTX 4090, compiled", 0.10, 0.23),
-    ("timm inference RTX PRO 6000 Max-Q", 0.07, 0.16),
-    ("timm training RTX 3090", 0.08, 0.19),
+    # 5.7 % before a calibration that took training 1.5 percentage points nearer.
+    ("timm inference RTX 3090, channels last", 0.08, 0.19),
+    ("timm inference RTX 4090", 0.05, 0.11),
+    ("timm inference RTX 4090, compiled", 0.09, 0.22),
+    ("timm inference RTX PRO 6000 Max-Q", 0.06, 0.16),
+    ("timm training RTX 3090", 0.06, 0.19),
     ("neusight", 0.12, 0.27),
     ("neusight L4 and P100", 0.06, 0.12),
-    ("lambda", 0.08, 0.19),
+    ("lambda", 0.07, 0.16),
 ])  # fmt: skip
 def test_a_gpu_and_its_siblings_left_out_are_met(name: str, median: float, ninth: float) -> None:
     """Of NeuSight, the V100's fp32 cores sustain a fifth more than they are expected to."""
