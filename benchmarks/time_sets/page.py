@@ -47,7 +47,7 @@ Where not to trust it:
 - *A GPU of which nothing was measured* may sustain more or less of its datasheet than its
   siblings: a V100's fp32 cores a fifth more, and an RTX 3090 would seem 9 % slower than it is.
   `torchgauge devices --measure` replaces the guess.
-- *GH200* in Lambda's training is predicted 14 % too fast where its own rows are left out, for a
+- *GH200* in Lambda's training is predicted 12 % too fast where its own rows are left out, for a
   cause that is not known.
 - *Laptops and boards at other power limits*: the prediction uses the maker's limit.
 - *fp8 and int8* use the datasheet's rate and the efficiency of half precision. They have not been
