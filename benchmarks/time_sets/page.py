@@ -38,7 +38,7 @@ Where not to trust it:
 - *Convolutions in float32 without TF32* (V100, T4): Winograd and FFT kernels do fewer products than
   counted. They have not been compared.
 - *Convolutions beyond 2³¹ elements* (VGG at batch 1,024 on an RTX 3090) are split by PyTorch and
-  predicted up to 33 % too fast, in training 41 %; normalisation written out in element-wise
+  predicted up to 33 % too fast, in training 42 %; normalisation written out in element-wise
   operators (`vit_*_xp`) up to 39 % too slow.
 - *Networks of mixed windows, experts and small batched products* (EdgeNeXt, MixNet, CondConv,
   FocalNet) are predicted 10–49 % too fast, LambdaResNet on torch 2.9 50 %, Hiera 31 %,

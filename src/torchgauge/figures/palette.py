@@ -49,6 +49,7 @@ KINDS = {
     Kind.NORM: "Normalization",
     Kind.BATCH_NORM: "Batch norm",
     Kind.BATCH_STATISTICS: "Batch statistics",
+    Kind.COLUMN_SUMS: "Sums of columns",
     Kind.RECURRENT: "Recurrent layers",
     Kind.REDUCTION: "Reductions",
     Kind.POOLING: "Pooling",

@@ -25,7 +25,7 @@ IN_TRAINING: Final = "training"
 """What a graph reads where the code reads ``self.training``."""
 _CREATORS: Final = ("ones", "zeros", "empty", "full", "arange", "eye", "rand", "randn")
 """PyTorch's argument parser takes no proxies for their sizes, or not one by one (2.6–2.13)."""
-_FLAG: Final = ".*which is what 'get_attr' Nodes typically target"
+_FLAG: Final = ".*'get_attr'"
 """What is said of a graph that reads ``IN_TRAINING`` (2.6)."""
 _OF_VIEWS: Final = ("getitem", "view", "transpose", "permute", "reshape", "chunk", "split",
     "narrow", "select", "expand", "unsqueeze", "squeeze", "flatten", "unbind")  # fmt: skip
