@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from drawn import texts, trained
 
@@ -65,3 +68,9 @@ def test_a_cpu_has_no_roof():
 def test_every_kind_has_a_name():
     assert set(KINDS) == set(Kind)
     assert len(set(KINDS.values())) == len(KINDS)
+
+
+def test_the_page_has_a_name_for_every_kind_in_both_languages():
+    source = Path(__file__).parents[2] / "web" / "src" / "words.ts"
+    names = re.findall(r'^  (\w+): \["[^"]+", "[^"]+"\],$', source.read_text("utf-8"), re.MULTILINE)
+    assert {str(kind) for kind in Kind} <= set(names)

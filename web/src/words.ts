@@ -43,6 +43,7 @@ const KINDS: Names = {
   norm: ["normalization", "归一化"],
   batch_norm: ["batch norm", "批归一化"],
   batch_statistics: ["batch statistics", "批统计量"],
+  column_sums: ["sums of columns", "按列求和"],
   recurrent: ["recurrent layers", "循环层"],
   reduction: ["reductions", "归约"],
   pooling: ["pooling", "池化"],

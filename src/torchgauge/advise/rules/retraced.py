@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves
 
 from torchgauge.facts.trace import ModuleCall
 from torchgauge.trace.torch_internals.replaced import replaced
@@ -132,22 +133,15 @@ def _sizes_may_be_proxies() -> Iterator[None]:
 
     def taking_proxies(original: Any) -> Any:
         def create(*args: Any, **kwargs: Any) -> Any:
-            found: list[fx.Proxy] = []
-            fx.node.map_aggregate((args, kwargs), lambda value: _collect(value, found))
-            if not found:
-                return original(*args, **kwargs)
-            return found[0].tracer.create_proxy("call_function", original, args, kwargs)
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, fx.Proxy):
+                    return value.tracer.create_proxy("call_function", original, args, kwargs)
+            return original(*args, **kwargs)
 
         return create
 
     with replaced(torch, **{name: taking_proxies(getattr(torch, name)) for name in _CREATORS}):
         yield
-
-
-def _collect(value: Any, found: list[fx.Proxy]) -> Any:
-    if isinstance(value, fx.Proxy):
-        found.append(value)
-    return value
 
 
 def _refuse_kept(module: nn.Module, traced: nn.Module) -> None:

@@ -1,9 +1,9 @@
 """One recorded step, repeated as a training loop would: the allocations of several steps.
 
 The recorder sees one step that finds no gradients and makes the optimizer's states. A loop runs
-many: states are made once, the gradients and outputs of a step live on into the next. Gradients
-that are set to zero and never freed are made by the first backward. What a kernel takes for itself
-is allocated and freed inside its operator.
+many: states are made once, the gradients and outputs of a step live on into the next. If a loop
+only sets its gradients to zero, the first backward makes them. What a kernel takes for itself is
+allocated and freed inside its operator.
 
 Assumes: the loop keeps the names of its batch, output and loss until the next ones are there, as
 ``output = model(batch)`` in a ``for`` does; batches are alike.

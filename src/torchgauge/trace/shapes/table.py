@@ -73,18 +73,16 @@ def _clone(args: Args, kwargs: Kwargs) -> Any:
 
 def _mean(args: Args, kwargs: Kwargs) -> Any:
     """Mean over some dimensions of floats; PyTorch's own meta version imports its compiler."""
-    source, dims, keeps, *_ = (*args, False) if len(args) > 1 else (args[0], None, False)
+    source, dims, keeps = (*args, None, None)[:3]
     dtype = kwargs.get("dtype") or source.dtype
     if not dims or not dtype.is_floating_point or not source.is_floating_point():
         return NotImplemented
-    keeps = kwargs.get("keepdim", keeps)
-    if not all(-source.dim() <= dim < source.dim() for dim in dims):
+    gone = {dim % source.dim() for dim in dims if -source.dim() <= dim < source.dim()}
+    if len(gone) < len(dims) or source.numel() == 0:  # a dimension twice, or that is not there
         return NotImplemented
-    gone = {dim % source.dim() for dim in dims}
-    sizes = [1 if dim in gone else size for dim, size in enumerate(source.shape)]
-    if len(gone) < len(dims) or source.numel() == 0:
-        return NotImplemented
-    return made([s for dim, s in enumerate(sizes) if keeps or dim not in gone], dtype)
+    if keeps or kwargs.get("keepdim"):
+        return made([1 if i in gone else size for i, size in enumerate(source.shape)], dtype)
+    return made([size for i, size in enumerate(source.shape) if i not in gone], dtype)
 
 
 SHAPE_RULES: dict[str, Rule] = {

@@ -102,8 +102,7 @@ def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 RULES: Rules = {
-    **default(_complex_first, "abs"),
-    **default(_complex_first, "angle"),
+    **default(_complex_first, "abs angle"),
     **default(_distances, "_euclidean_dist"),
     **default(_affine_grid, "affine_grid_generator"),
     **default(_is_infinite, "isinf"),
