@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
+from torchgauge.devices.tables import function_of, rows_beside
 from torchgauge.estimate.arguments import argument, given_tensors, mask, real_products, tensor
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
@@ -101,7 +102,8 @@ def _by_elements(op: OpRecord, threads: int) -> _Place:
 # ---------------------------------------------------------------------------- products
 
 
-def _matmul(op: OpRecord, threads: int) -> _Place | None:
+def matmul(op: OpRecord, threads: int) -> _Place | None:
+    """``(bias?, left: […, rows, inner], right: […, inner, columns])``; many of them apart."""
     matrices = [tensor for tensor in given_tensors(op) if len(tensor.shape) >= 2][-2:]
     if packet_of(op.name) in ("mv", "addmv") and matrices:
         # A matrix by a vector: as one row by a weight, stored as [columns, inner].
@@ -124,7 +126,8 @@ def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
     return _Place(name, sizes, 2.0 * rows * columns * inner)
 
 
-def _attention(op: OpRecord, threads: int) -> _Place | None:
+def attention(op: OpRecord, threads: int) -> _Place | None:
+    """``(q, k, v: [b, h, l, e], …)``, after the gradient in a backward."""
     given = given_tensors(op)
     backward = "backward" in op.name
     query, key = given[1:3] if backward else given[:2]
@@ -135,7 +138,7 @@ def _attention(op: OpRecord, threads: int) -> _Place | None:
     return _Place(name, sizes, float(formula(op)) if formula is not None else 0.0)
 
 
-def _recurrent(op: OpRecord, threads: int) -> _Place | None:
+def recurrent(op: OpRecord, threads: int) -> _Place | None:
     """``mkldnn_rnn_layer(input: [t, n, i], w_input: [4h, i], w_hidden: [4h, h], …)``."""
     source, _, hidden = given_tensors(op)[:3]
     if len(source.shape) != 3:
@@ -145,12 +148,14 @@ def _recurrent(op: OpRecord, threads: int) -> _Place | None:
     return _Place(surface_name(op), (steps, batch, inputs, hidden.shape[-1]), flops)
 
 
-def _convolution(op: OpRecord, threads: int) -> _Place | None:
+def convolution(op: OpRecord, threads: int) -> _Place | None:
+    """``(x: [n, c, …], weight: [o, c/g, …], …)``, as oneDNN sees it."""
     case = read(_as_float32(op), Platform(type="cpu", threads=threads), 0, op.outputs[0].shape)
     return None if case is None else _of_convolution("convolution", case)
 
 
-def _convolution_backward(op: OpRecord, threads: int) -> _Place | None:
+def convolution_backward(op: OpRecord, threads: int) -> _Place | None:
+    """``(grad, x, weight, …, output_mask)``: the sizes of its forward, for each gradient."""
     case = read(_as_float32(op), Platform(type="cpu", threads=threads), 1, tensor(op, 0).shape)
     if case is None:
         return None
@@ -212,7 +217,7 @@ def _filled(count: int, block: int = BLOCK) -> float:
 # ---------------------------------------------------------------------------- rows and windows
 
 
-def _rows(op: OpRecord, threads: int) -> _Place | None:
+def rows(op: OpRecord, threads: int) -> _Place | None:
     """Rows of so many elements: normalisation and softmax; rows that lie across memory apart."""
     source, name = given_tensors(op)[0], surface_name(op)
     inner = source.shape[-1] if source.shape else 1
@@ -233,7 +238,7 @@ def _in_rows(name: str, tensor: TensorSpec, inner: int | None = None) -> _Place:
     return _Place(name, (tensor.numel / max(1, inner), inner))
 
 
-def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
+def batch_norm(op: OpRecord, threads: int) -> _Place | None:
     """``[n, c, …]``: the elements, the images, the channels, and how full the last vector is."""
     training = bool(argument(op, 7 if "backward" in op.name else 5, "training"))
     source = given_tensors(op)[0]
@@ -244,7 +249,7 @@ def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
     return _Place(name, (source.numel, images, count, filled))
 
 
-def _reduced(op: OpRecord, threads: int) -> _Place | None:
+def reduced(op: OpRecord, threads: int) -> _Place | None:
     """Sums: of whole rows, or down the columns."""
     source = given_tensors(op)[0]
     left = max(1, op.outputs[0].numel if op.outputs else 1)
@@ -256,7 +261,7 @@ def _reduced(op: OpRecord, threads: int) -> _Place | None:
     return _Place(name if inner else f"{name}.columns", (left, source.numel / left))
 
 
-def _pooled(op: OpRecord, threads: int) -> _Place | None:
+def pooled(op: OpRecord, threads: int) -> _Place | None:
     """Windows over images: results, and elements in a window."""
     source = given_tensors(op)[1 if "backward" in op.name else 0]
     window = argument(op, 2 if "backward" in op.name else 1, "kernel_size")
@@ -267,7 +272,7 @@ def _pooled(op: OpRecord, threads: int) -> _Place | None:
     return _Place(f"{surface_name(op)}{wide}", (result.numel, area, source.numel))
 
 
-def _resampled(op: OpRecord, threads: int) -> _Place | None:
+def resampled(op: OpRecord, threads: int) -> _Place | None:
     """Images of another size: how many, their channels, pixels, and pixels made of each."""
     large, small = given_tensors(op)[0], op.outputs[0]
     if "backward" not in op.name:
@@ -278,45 +283,21 @@ def _resampled(op: OpRecord, threads: int) -> _Place | None:
     return _Place(surface_name(op), (images, count, pixels, made))
 
 
-def _ordered(op: OpRecord, threads: int) -> _Place | None:
+def ordered(op: OpRecord, threads: int) -> _Place | None:
     """Rows that are sorted: how many, and of how many elements."""
     return _in_rows(surface_name(op), given_tensors(op)[0])
 
 
-def _joined(op: OpRecord, threads: int) -> _Place | None:
+def joined(op: OpRecord, threads: int) -> _Place | None:
     """``cat``: bytes, and how many parts."""
     return _Place(surface_name(op), (op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))))
 
 
-def _looked_up(op: OpRecord, threads: int) -> _Place | None:
+def looked_up(op: OpRecord, threads: int) -> _Place | None:
     """Rows by index: how many, of how many elements."""
     return _in_rows(surface_name(op), op.outputs[0])
 
 
-_OPERATORS: Final[Mapping[_Rule, str]] = {
-    _matmul: "mm addmm bmm baddbmm addmv mv linear",
-    _attention: """
-        _scaled_dot_product_flash_attention_for_cpu
-        _scaled_dot_product_flash_attention_for_cpu_backward
-    """,
-    _recurrent: "mkldnn_rnn_layer",
-    _convolution: "convolution",
-    _convolution_backward: "convolution_backward",
-    _rows: """
-        native_layer_norm _softmax _log_softmax native_layer_norm_backward _softmax_backward_data
-        _log_softmax_backward_data
-    """,
-    _reduced: "sum mean amax amin max min var argmax argmin linalg_vector_norm",
-    _batch_norm: "native_batch_norm native_batch_norm_backward",
-    _pooled: """
-        max_pool2d_with_indices avg_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
-    """,
-    _resampled: """
-        upsample_nearest2d upsample_bilinear2d upsample_nearest2d_backward
-        upsample_bilinear2d_backward
-    """,
-    _ordered: "sort topk",
-    _joined: "cat",
-    _looked_up: "embedding",
+_RULES: Final[Mapping[str, _Rule]] = {
+    row["operator"]: function_of(__package__, row["rule"]) for row in rows_beside(__file__)
 }
-_RULES: Final = {name: rule for rule, group in _OPERATORS.items() for name in group.split()}
