@@ -14,7 +14,7 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK
 from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
+from torchgauge.estimate.time.kernels.operators import base_name, kernels_of, packet_of
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _SHORT: Final = 32
@@ -80,22 +80,12 @@ class _Place:
 _Rule = Callable[[OpRecord, int], "_Place | None"]
 
 
-def surface_name(op: OpRecord) -> str:
-    """Return an operator's name as its surface is called: with its in-place mark, no overload.
-
-    The namespace ``aten`` is left out.
-    """
-    namespace, _, rest = op.name.partition(".")
-    base = rest.split(".")[0]
-    return base if namespace == "aten" else f"{namespace}.{base}"
-
-
 def _by_elements(op: OpRecord, threads: int) -> _Place:
     """One size: the elements of the largest tensor, in units of float32."""
     given = [tensor for tensor in given_tensors(op) if tensor.shape]
     largest = max((tensor.nbytes for tensor in (*given, *op.outputs)), default=0)
     alike = len({tensor.shape for tensor in given}) <= 1
-    name = surface_name(op)
+    name = base_name(op.name)
     return _Place(name if alike else f"{name}.broadcast", (largest / _FLOAT,))
 
 
@@ -145,7 +135,7 @@ def recurrent(op: OpRecord, threads: int) -> _Place | None:
         return None
     steps, batch, inputs = source.shape
     flops = 2.0 * steps * batch * hidden.shape[0] * (inputs + hidden.shape[-1])
-    return _Place(surface_name(op), (steps, batch, inputs, hidden.shape[-1]), flops)
+    return _Place(base_name(op.name), (steps, batch, inputs, hidden.shape[-1]), flops)
 
 
 def convolution(op: OpRecord, threads: int) -> _Place | None:
@@ -219,7 +209,7 @@ def _filled(count: int, block: int = BLOCK) -> float:
 
 def rows(op: OpRecord, threads: int) -> _Place | None:
     """Rows of so many elements: normalisation and softmax; rows that lie across memory apart."""
-    source, name = given_tensors(op)[0], surface_name(op)
+    source, name = given_tensors(op)[0], base_name(op.name)
     inner = source.shape[-1] if source.shape else 1
     position = 2 if "backward" in op.name else 1
     dim, rank = argument(op, position, "dim"), len(source.shape)
@@ -242,7 +232,7 @@ def batch_norm(op: OpRecord, threads: int) -> _Place | None:
     """``[n, c, …]``: the elements, the images, the channels, and how full the last vector is."""
     training = bool(argument(op, 7 if "backward" in op.name else 5, "training"))
     source = given_tensors(op)[0]
-    name = surface_name(op) if training else f"{surface_name(op)}.evaluation"
+    name = base_name(op.name) if training else f"{base_name(op.name)}.evaluation"
     images, count = source.shape[:2]
     pixels = source.numel // max(1, images * count)
     filled = _filled(pixels, _VECTOR) if pixels else 1.0
@@ -253,7 +243,7 @@ def reduced(op: OpRecord, threads: int) -> _Place | None:
     """Sums: of whole rows, or down the columns."""
     source = given_tensors(op)[0]
     left = max(1, op.outputs[0].numel if op.outputs else 1)
-    name = surface_name(op)
+    name = base_name(op.name)
     dims = argument(op, 1, "dim")
     given = [d for d in (dims if isinstance(dims, tuple) else (dims,)) if type(d) is int]
     rank = max(1, len(source.shape))
@@ -269,7 +259,7 @@ def pooled(op: OpRecord, threads: int) -> _Place | None:
     area = prod(sizes) if len(sizes) != 1 else sizes[0] ** 2
     result = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
     wide = ".wide" if area > _NARROW else ""
-    return _Place(f"{surface_name(op)}{wide}", (result.numel, area, source.numel))
+    return _Place(f"{base_name(op.name)}{wide}", (result.numel, area, source.numel))
 
 
 def resampled(op: OpRecord, threads: int) -> _Place | None:
@@ -280,22 +270,22 @@ def resampled(op: OpRecord, threads: int) -> _Place | None:
     images, count = small.shape[:2]
     pixels = prod(small.shape[2:])
     made = prod(large.shape[2:]) / max(1, pixels)
-    return _Place(surface_name(op), (images, count, pixels, made))
+    return _Place(base_name(op.name), (images, count, pixels, made))
 
 
 def ordered(op: OpRecord, threads: int) -> _Place | None:
     """Rows that are sorted: how many, and of how many elements."""
-    return _in_rows(surface_name(op), given_tensors(op)[0])
+    return _in_rows(base_name(op.name), given_tensors(op)[0])
 
 
 def joined(op: OpRecord, threads: int) -> _Place | None:
     """``cat``: bytes, and how many parts."""
-    return _Place(surface_name(op), (op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))))
+    return _Place(base_name(op.name), (op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))))
 
 
 def looked_up(op: OpRecord, threads: int) -> _Place | None:
     """Rows by index: how many, of how many elements."""
-    return _in_rows(surface_name(op), op.outputs[0])
+    return _in_rows(base_name(op.name), op.outputs[0])
 
 
 _RULES: Final[Mapping[str, _Rule]] = {

@@ -45,10 +45,14 @@ def packet_of(name: str) -> str:
     >>> packet_of("aten.add_.Tensor"), packet_of("torchvision.nms.default")
     ('add', 'torchvision.nms')
     """
+    base = base_name(name)
+    return base[:-1] if base.endswith("_") and not base.endswith("__") else base
+
+
+def base_name(name: str) -> str:
+    """Return an operator's name, its in-place mark included, without overload and ``aten``."""
     namespace, _, rest = name.partition(".")
     base = rest.split(".")[0]
-    if base.endswith("_") and not base.endswith("__"):
-        base = base[:-1]
     return base if namespace == "aten" else f"{namespace}.{base}"
 
 

@@ -113,13 +113,14 @@ def masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(0, counted) if is_serial else max(2 * count * INDEX, counted),)
 
 
-def copied(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A copy of the input.
+def as_large_as(op: OpRecord, platform: Platform, position: int) -> tuple[int, ...]:
+    """A tensor of the size of an argument.
 
-    Of a median it is sorted in part (``median_impl`` in ``Sorting.cpp``). Of images that are
-    unfolded: measured, 2.13.
+    Of a median, the input sorted in part (``median_impl`` in ``Sorting.cpp``). Of images that are
+    unfolded: measured, 2.13. Of CTC loss, the logarithms of the backward variables, as many as
+    there are of the forward ones (``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``).
     """
-    return (tensor(op, 0).nbytes,)
+    return (tensor(op, position).nbytes,)
 
 
 def kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -189,14 +190,6 @@ def _scales(op: OpRecord) -> list[float]:
         1 / factor if isinstance(factor, float) and factor > 0 else given / made
         for (given, made), factor in zip(sides, factors, strict=True)
     ]
-
-
-def ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The logarithms of the backward variables, as many as there are of the forward ones.
-
-    Source: ``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``.
-    """
-    return (tensor(op, 6).nbytes,)
 
 
 def repeat(op: OpRecord, platform: Platform) -> tuple[int, ...]:

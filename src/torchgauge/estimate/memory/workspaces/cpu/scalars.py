@@ -20,10 +20,6 @@ _NUMBERS: dict[type, tuple[str, int]] = {
     complex: ("complex128", 16),
 }  # fmt: skip
 """By type: the dtype of a number as a tensor, and its bytes."""
-_BASES = (
-    "add", "sub", "mul", "div", "floor_divide", "rsub", "remainder",
-    "eq", "ne", "lt", "le", "gt", "ge",
-)  # fmt: skip
 
 
 def cast_operand(op: OpRecord, platform: Platform) -> tuple[int, ...]:

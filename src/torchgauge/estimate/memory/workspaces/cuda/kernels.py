@@ -43,17 +43,13 @@ def index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return 2 * count * INDEX, 2 * count * INDEX
 
 
-def group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Two sums per sample and channel, and their products with the statistics.
+def group_norm(op: OpRecord, platform: Platform, samples_at: int) -> tuple[int, ...]:
+    """Scale and shift per sample and channel; of the backward two sums.
 
-    Source: ``GroupNormBackwardKernelImplInternal`` in ``aten/src/ATen/native/cuda``.
+    Both numbers are arguments, from ``samples_at`` on. Source: ``GroupNormKernelImplInternal`` and
+    ``GroupNormBackwardKernelImplInternal`` in PyTorch's ``aten/src/ATen/native/cuda``.
     """
-    return (integer(op, 5) * integer(op, 6) * FLOAT,) * 2
-
-
-def group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Scale and shift per sample and channel (``GroupNormKernelImplInternal``)."""
-    return (integer(op, 3) * integer(op, 4) * FLOAT,) * 2
+    return (integer(op, samples_at) * integer(op, samples_at + 1) * FLOAT,) * 2
 
 
 def softmax_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
