@@ -27,8 +27,6 @@ NO_TEXT = (
 """Functions whose arguments are patterns or names (`default`: of operators)."""
 DATA = (
     "autocast_lists.py",
-    "scalars.py",
-    "work.py",
     "oom/frames.py",
     "oom/wordings.py",
 )
