@@ -27,6 +27,7 @@ NO_TEXT = (
 """Functions whose arguments are patterns or names (`default`: of operators)."""
 DATA = (
     "autocast_lists.py",
+    "work.py",
     "oom/frames.py",
     "oom/wordings.py",
 )
