@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.arguments import argument, integer
+from torchgauge.estimate.memory.allocator.keys import rules_of
 from torchgauge.estimate.memory.workspaces.operands import broadcast, itemsize, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
@@ -67,15 +68,16 @@ def multinomial(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The probabilities divided by random numbers, and the largest quotients if several are drawn.
 
     ``multinomial(self, num_samples, replacement)``. Several draws with replacement go another way.
-    On the CPU, the extremes and two answers about them. Source: ``multinomial_out`` in
-    ``Distributions.cpp``.
+    On the CPU, two answers about the extremes, and these too where both are taken at once (from
+    2.12 on; pull request 178018). Source: ``multinomial_out`` in ``Distributions.cpp``.
     """
     source, count = tensor(op, 0), integer(op, 1)
     if argument(op, 2, "replacement", default=False) and count > 1:
         return ()
     width = itemsize(source)
     chosen = op.outputs[0].numel * width if count > 1 else 0
-    return source.nbytes, chosen, 2 * (width + 1) if platform.type == "cpu" else 0
+    extremes = 2 * width if rules_of(platform.torch_release).version >= (2, 12) else 0
+    return source.nbytes, chosen, 2 + extremes if platform.type == "cpu" else 0
 
 
 def matrix_exponential(op: OpRecord, platform: Platform) -> tuple[int, ...]:
