@@ -11,7 +11,7 @@ from torch.torch_version import TorchVersion
 from torchgauge.trace.kernels import cpu, cuda_recurrent
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
-from torchgauge.trace.kernels.cpu import one_hot, tensor_split
+from torchgauge.trace.kernels.cpu import one_hot, tensor_split, without_batch
 from torchgauge.trace.kernels.cuda_attention import attention, takes_kernel
 from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
 from torchgauge.trace.shapes.layouts import channels_last
@@ -249,7 +249,7 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "log_softmax.int": log_softmax,
         "_pad_packed_sequence": pad_packed_sequence,
         "ctc_loss.IntList": ctc_loss,
-        "scaled_dot_product_attention": attention(capability, version),
+        "scaled_dot_product_attention": without_batch(attention(capability, version), version),
         **cuda_recurrent.KERNELS,
     }
     fused = _fuses_rms_norm(version)
