@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.kernels import packed_recurrent, recurrent
+from torchgauge.trace.kernels import matrices, packed_recurrent, products, recurrent
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
@@ -252,6 +252,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "_pad_packed_sequence": pad_packed_sequence,
     "ctc_loss.IntList": ctc_loss,
     "scaled_dot_product_attention": scaled_dot_product_attention,
+    **matrices.KERNELS,
+    **products.KERNELS,
     **recurrent.KERNELS,
     **packed_recurrent.KERNELS,
 }
