@@ -11,6 +11,7 @@ from torchgauge.estimate.memory.workspaces.operands import (
     INDEX,
     broadcast,
     contiguous,
+    copy_bytes,
     default,
     itemsize,
     layout,
@@ -122,35 +123,47 @@ def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 def _copied(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A copy of the input.
 
-    Of a median it is sorted in part (``median_impl`` in ``Sorting.cpp``). Of images that are
-    unfolded: measured, 2.13.
+    Of a median it is sorted in part (``median_impl`` in ``Sorting.cpp``).
     """
     return (tensor(op, 0).nbytes,)
+
+
+def _unfolded(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A tensor like the images, given away for the result, and a contiguous copy of them.
+
+    Source: ``im2col_out_cpu_template`` in ``Im2Col.cpp``.
+    """
+    return tensor(op, 0).nbytes, copy_bytes(op, 0)
+
+
+def _triangle(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A contiguous copy of matrices that do not follow one another.
+
+    Source: ``checkTrilTriuBatchContiguous`` in ``TriangularOps.cpp``.
+    """
+    follow = len(tensor(op, 0).shape) < 3 or Layout.TRANSPOSED in layout(op, 0)
+    return () if follow else (copy_bytes(op, 0),)
+
+
+def _unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The sorted values, where each was, and numbers to sort by, gone when there are results.
+
+    Source: ``unique_cpu_sorted_template`` in ``Unique.cpp``.
+    """
+    source = tensor(op, 0)
+    places = source.numel * INDEX
+    return source.nbytes + places, max(0, places - sum(made.nbytes for made in op.outputs))
+
+
+def _unique_rows(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The rows that are left (``_unique_dim_cpu_template`` in ``Unique.cpp``)."""
+    return (op.outputs[0].nbytes,)
 
 
 def _kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input and the position of each element (``kthvalue_out_impl_cpu``, ``Sorting.cpp``)."""
     source = tensor(op, 0)
     return source.nbytes, source.numel * INDEX
-
-
-def _inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The factors, their pivots, and what checks them: measured, 2.13.
-
-    Source: ``linalg_inv_ex_out`` in ``BatchLinearAlgebra.cpp``.
-    """
-    source = tensor(op, 0)
-    pivots = source.numel // source.shape[-1] if source.numel else 0
-    return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
-
-
-def _decomposed(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The matrices, which LAPACK overwrites, and a number for each that says how it ended.
-
-    Source: ``svd_kernel`` in ``BatchLinearAlgebraKernel.cpp``.
-    """
-    source = tensor(op, 0)
-    return source.nbytes, prod(source.shape[:-2]) * FLOAT
 
 
 def _around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -306,10 +319,13 @@ RULES: Rules = {
     **default(_ctc_loss_backward, "_ctc_loss_backward"),
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     **default(_masked_select, "masked_select"),
-    **default(_copied, "im2col median nanmedian"),
+    **default(_copied, "median nanmedian"),
+    **default(_unfolded, "im2col"),
+    **default(contiguous(0), "col2im"),  # ``col2im_out_cpu_template`` in ``Col2Im.cpp``
+    **default(_triangle, "tril triu"),
+    **default(_unique, "_unique2"),
+    **default(_unique_rows, "unique_dim"),
     **default(_kth_value, "kthvalue"),
-    **default(_inverse, "linalg_inv_ex"),
-    **default(_decomposed, "_linalg_svd"),
     "aten.normal.Tensor_float": _around_means,
     **default(_smoothed(_LINEAR), "_upsample_bilinear2d_aa"),
     **default(_smoothed(4), "_upsample_bicubic2d_aa"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torchgauge.estimate.memory.workspaces.cpu import (
     attention,
     convolution,
+    decompositions,
     kernels,
     matrices,
     norms,
@@ -14,5 +15,7 @@ from torchgauge.estimate.memory.workspaces.cpu import (
 )
 from torchgauge.estimate.memory.workspaces.platform import Rules
 
-_FAMILIES = (attention, convolution, kernels, norms, pooling, recurrent, scalars, matrices)
+_FAMILIES = (
+    attention, convolution, decompositions, kernels, norms, pooling, recurrent, scalars, matrices,
+)  # fmt: skip
 RULES: Rules = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}

@@ -1,0 +1,100 @@
+"""What LAPACK works in on the CPU: copies that it overwrites, and the arrays that it asks for.
+
+Sources: ``BatchLinearAlgebra.cpp`` and ``BatchLinearAlgebraKernel.cpp`` in PyTorch's
+``aten/src/ATen/native`` (2.6–2.13). The arrays hold as many numbers as MKL 2024 answers, on real
+matrices of 20 to 300 rows; those that need no more than a few columns are left out.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torchgauge.estimate.arguments import argument
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, default, itemsize, tensor
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.facts.trace import OpRecord, TensorSpec
+
+_BLOCK = 60 * 60
+
+
+def _block(source: TensorSpec) -> int:
+    """Return what it takes to copy a matrix alone to columns (``copy_transpose_valid``)."""
+    return _BLOCK * itemsize(source) if len(source.shape) == 2 and source.numel >= _BLOCK else 0
+
+
+def _inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The factors, their pivots, and what checks them: measured, 2.13.
+
+    Source: ``linalg_inv_ex_out`` in ``BatchLinearAlgebra.cpp``.
+    """
+    source = tensor(op, 0)
+    pivots = source.numel // source.shape[-1] if source.numel else 0
+    return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
+
+
+def _singular_values(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The matrices, which LAPACK overwrites, and a number for each that says how it ended."""
+    source = tensor(op, 0)
+    return source.nbytes, prod(source.shape[:-2]) * FLOAT, _block(source)
+
+
+def _symmetric(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """``syevd``: ``2n² + 6n + 1`` numbers and ``5n + 3`` integers; for values alone, a copy.
+
+    Values alone take ``22n`` numbers. The vectors are returned in the copy.
+    """
+    source = tensor(op, 0)
+    size, width = source.shape[-1], itemsize(source)
+    if argument(op, 2, "compute_v", default=True):
+        return (2 * size * size + 6 * size + 2) * width, (5 * size + 3) * FLOAT
+    return source.nbytes, 22 * size * width
+
+
+def _general(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """``geev``: a copy, the values in two parts, real vectors if there are any, and its array."""
+    source = tensor(op, 0)
+    size, with_vectors = source.shape[-1], len(op.outputs) > 1
+    values = 2 * prod(source.shape[:-1]) * itemsize(source)
+    copies = source.nbytes * (2 if with_vectors else 1)
+    return copies, values, (386 if with_vectors else 34) * size * itemsize(source)
+
+
+def _orthogonal(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """Reflectors and the array of ``orgqr``; without ``Q``, a copy and that of ``geqrf``."""
+    source = tensor(op, 0)
+    least, width = min(source.shape[-2:]), itemsize(source)
+    scales = prod(source.shape[:-2]) * least * width
+    if argument(op, 1, "mode", "reduced") == "r":
+        return source.nbytes, scales, max(_block(source), 17 * (least + 1) * width)
+    return scales, 32 * least * width
+
+
+def _reflected(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The array of ``orgqr``."""
+    source = tensor(op, 0)
+    return (32 * source.shape[-1] * itemsize(source),)
+
+
+def _least_squares(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A copy of the matrices, and the array of ``gelsy``."""
+    source = tensor(op, 0)
+    return source.nbytes, 35 * source.shape[-1] * itemsize(source)
+
+
+def _factors(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """Both factors in one tensor, and the pivots."""
+    source = tensor(op, 0)
+    pivots = prod(source.shape[:-2]) * min(source.shape[-2:])
+    return source.nbytes, pivots * FLOAT, _block(source)
+
+
+RULES: Rules = {
+    **default(_inverse, "linalg_inv_ex"),
+    **default(_singular_values, "_linalg_svd"),
+    **default(_symmetric, "_linalg_eigh"),
+    **default(_general, "linalg_eig _linalg_eigvals"),
+    **default(_orthogonal, "linalg_qr"),
+    **default(_reflected, "linalg_householder_product"),
+    **default(_least_squares, "linalg_lstsq"),
+    **default(_factors, "linalg_lu"),
+}
