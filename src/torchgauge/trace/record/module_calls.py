@@ -183,9 +183,9 @@ class ModuleCalls(Recording):
         place.
         """
         number, first_op = self._node
-        if not isinstance(tensor, torch.Tensor) or node_sequence_nr(node) != number:
+        if not isinstance(tensor, torch.Tensor) or is_irregular(tensor):
             return False
-        if self.storages.made_at(tensor) < first_op:
+        if node_sequence_nr(node) != number or self.storages.made_at(tensor) < first_op:
             return False
         places = [edge for edge in node.next_functions if edge[0] is not None]
         return len(set(places)) == len(places)
