@@ -110,6 +110,32 @@ COPIES: dict[str, Case] = {
     "triangle of transposed": (lambda x: x.mT.triu(), (8, 100, 100)),
     "triangle of another order": (lambda x: x.transpose(0, 1).tril(), (4, 8, 50, 50)),
 }  # fmt: skip
+CHOSEN: dict[str, Case] = {
+    "means": (
+        lambda x: x.scatter_reduce(0, torch.zeros(200, 300, dtype=torch.long), x.sin(), "mean"),
+        (200, 300),
+    ),
+    "means by rows": (
+        lambda x: x.scatter_reduce(
+            0, torch.arange(200)[:, None].expand(200, 300), x.sin(), "mean"
+        ),
+        (200, 300),
+    ),
+    "largest": (
+        lambda x: x.scatter_reduce(0, torch.zeros(200, 300, dtype=torch.long), x.sin(), "amax"),
+        (200, 300),
+    ),
+    "scattered by a mask": (lambda x: x.masked_scatter(x > 0, x.flip(0)), (200, 300)),
+    "scattered by a mask of rows": (
+        lambda x: x.masked_scatter((torch.arange(200) < 20)[:, None], x[:40].sin()), (200, 300)
+    ),
+    "selected": (
+        lambda x: x[:200].masked_select(torch.ones(200, 300).tril().bool()), (400, 300)
+    ),
+    "selected in another order": (
+        lambda x: x[:, :200].masked_select(torch.ones(200, 200).tril().bool()), (200, 300)
+    ),
+}  # fmt: skip
 UNIQUE: dict[str, Case] = {
     "values": (lambda x: torch.unique((x * 10).long()) + 0 * x.sum(), (200, 300)),
     "of 32 bits": (lambda x: torch.unique((x * 10).int()) + 0 * x.sum(), (200, 300)),
@@ -164,6 +190,13 @@ def test_linear_algebra(case: Case, training: bool) -> None:
 def test_contiguous_copies(case: Case, training: bool) -> None:
     predicted, real = peaks(case, training)
     assert predicted == real
+
+
+@both
+@pytest.mark.parametrize("case", [*CHOSEN.values()], ids=[*CHOSEN])
+def test_masks_and_indices(case: Case, training: bool) -> None:
+    predicted, real = peaks(case, training)
+    assert predicted == pytest.approx(real, rel=0.02)
 
 
 @both

@@ -113,7 +113,8 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "avg_pool3d_backward", "_adaptive_avg_pool3d_backward",
                    "adaptive_max_pool3d_backward", "fractional_max_pool2d_backward",
                    "_scaled_dot_product_flash_attention_for_cpu_backward",
-                   "col2im", "im2col", "tril", "triu")  # fmt: skip
+                   "col2im", "im2col", "tril", "triu", "masked_select", "scatter_reduce",
+                   "scatter_reduce_")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:

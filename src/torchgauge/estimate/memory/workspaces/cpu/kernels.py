@@ -109,14 +109,15 @@ def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The mask as integers and their sum, which are gone when the result is made.
 
-    A tensor or mask that is broadcast takes the parallel kernel. That one holds the mask as
-    integers, and their running sums, until the result is made. Source:
+    A tensor or mask that is broadcast or not contiguous takes the parallel kernel. That one holds
+    the mask as integers, and their running sums, until the result is made. Source:
     ``masked_select_out_impl_cpu`` in ``TensorAdvancedIndexing.cpp``.
     """
     values, chosen = tensor(op, 0), tensor(op, 1)
     count = broadcast(values, chosen)
     counted = (count + 1) * INDEX - op.outputs[0].nbytes
-    is_serial = values.shape == chosen.shape
+    in_order = Layout.CONTIGUOUS in layout(op, 0) & layout(op, 1)
+    is_serial = in_order and values.shape == chosen.shape
     return (max(0, counted) if is_serial else max(2 * count * INDEX, counted),)
 
 
@@ -267,9 +268,28 @@ def _gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 def _scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """What is written to in float32, where it has half of that: measured, 2.13."""
+    """What is written to in float32, where it has half of that: measured, 2.13.
+
+    Means count what they are of with ones, unless the index is expanded (``scatter_reduce_two`` in
+    ``TensorAdvancedIndexing.cpp``).
+    """
     written = tensor(op, 0)
-    return (written.numel * FLOAT if written.dtype in HALF else 0,)
+    own = written.numel * FLOAT if written.dtype in HALF else 0
+    counts = op.name.startswith("aten.scatter_reduce") and argument(op, 4, "reduce") == "mean"
+    if not counts or Layout.CONTIGUOUS not in layout(op, 1):
+        return (own,)
+    return written.nbytes + max(own, written.numel), tensor(op, 3).nbytes
+
+
+def _masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """What ``masked_select`` takes, then its result and the zeros that follow it.
+
+    Source: ``masked_scatter_backward_symint`` in ``TensorAdvancedIndexing.cpp``.
+    """
+    made, count = op.outputs[0].nbytes, tensor(op, 0).numel
+    is_serial = tensor(op, 0).shape == tensor(op, 1).shape
+    counted = (count + 1) * INDEX - made if is_serial else 2 * count * INDEX
+    return (max(made, counted),)
 
 
 def _logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -319,6 +339,7 @@ RULES: Rules = {
     **default(_ctc_loss_backward, "_ctc_loss_backward"),
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     **default(_masked_select, "masked_select"),
+    **default(_masked_scatter_backward, "masked_scatter_backward"),
     **default(_copied, "median nanmedian"),
     **default(_unfolded, "im2col"),
     **default(contiguous(0), "col2im"),  # ``col2im_out_cpu_template`` in ``Col2Im.cpp``
