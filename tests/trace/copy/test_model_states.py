@@ -59,7 +59,7 @@ def data_parallel() -> nn.Module:
 def test_counts_are_the_same_in_every_state(build: Callable[[], nn.Module]) -> None:
     report = tg.analyze(build(), (3, 4))
     assert (report.totals.params, report.totals.forward_macs) == (PARAMS, MACS)
-    assert report.not_counted == ()
+    assert report.not_counted == () == report.warnings
 
 
 def test_half_precision_shows_in_dtype_and_bytes() -> None:
