@@ -46,6 +46,7 @@ PRODUCTS: dict[str, Case] = {
     "of all": (lambda x: x.prod(), (200, 300)),
     "along": (lambda x: x.prod(1), (200, 300)),
     "kept": (lambda x: x * x.prod(1, keepdim=True), (200, 300)),
+    "of whole numbers": (lambda x: (x * 3).int().prod(1) * x.sum(), (200, 300)),
     "running": (lambda x: x.cumprod(1), (200, 300)),
     "running down": (lambda x: x.sin().cumprod(0).cos(), (200, 300)),
     "transmittance": (

@@ -134,6 +134,7 @@ RULES: Rules = {
     **default(_cast_of_three, "addcmul addcmul_ addcdiv addcdiv_"),
     **default(_mean, "mean"),
     "aten.mean.dim": _mean,
-    **default(_sum, "sum"),
+    **default(_sum, "sum prod"),
     "aten.sum.dim_IntList": _sum,
+    "aten.prod.dim_int": _sum,
 }
