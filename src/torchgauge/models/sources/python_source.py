@@ -40,7 +40,8 @@ def build(spec: ModelSpec) -> ModelBuild:
         model, warnings = _call(spec, found, _source_file(module))
     inputs = None
     if isinstance(model, torch.export.ExportedProgram):
-        model, inputs = model.module(), example_inputs(model)
+        inputs = example_inputs(model)
+        model = model.module()
     if not isinstance(model, torch.nn.Module):
         raise ModelSpecError(
             f"{spec.without_arguments} gives {_a(type(model).__name__)}, not a torch.nn.Module",
