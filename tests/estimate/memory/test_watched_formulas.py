@@ -86,6 +86,8 @@ MATRICES: dict[str, Case] = {
     "eigh of several": (lambda x: linalg.eigh(symmetric(x))[1], (5, 100, 100)),
     "eigvalsh": (lambda x: linalg.eigvalsh(symmetric(x)), (200, 200)),
     "eig": (lambda x: linalg.eig(x)[0].abs(), (100, 100)),
+    "eig of many": (lambda x: linalg.eig(x.double())[0].abs(), (4, 150, 150)),
+    "eig of few": (lambda x: linalg.eig(x.double())[0].abs(), (100, 100)),
     "eigvals": (lambda x: linalg.eigvals(x).abs(), (100, 100)),
     "svd": (lambda x: linalg.svd(x, full_matrices=False)[1], (200, 100)),
     "svdvals": (lambda x: linalg.svdvals(x), (200, 100)),
@@ -164,6 +166,14 @@ def peaks(case: Case, training: bool, execution: str = "simulated") -> tuple[int
 def test_products_of_numbers_other_than_zero(case: Case, training: bool) -> None:
     predicted, real = peaks(case, training)
     assert predicted == real
+
+
+def test_that_no_number_is_zero_is_an_assumption() -> None:
+    scenario = tg.Scenario(mode="training", optimizer="none")
+    for name, is_said in (("running", True), ("of whole numbers", False)):
+        model = Of(PRODUCTS[name][0], *PRODUCTS[name][1])
+        report = tg.analyze(model, input_data=(torch.zeros(1),), scenario=scenario)
+        assert any("other than zero" in text for text in report.assumptions) is is_said
 
 
 @pytest.mark.parametrize("case", [*SUMS.values()], ids=[*SUMS])

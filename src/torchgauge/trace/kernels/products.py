@@ -16,9 +16,10 @@ import torch
 
 from torchgauge.trace.torch_internals.autograd import stand_in
 from torchgauge.trace.torch_internals.kernels import below_autograd, differentiated
-from torchgauge.trace.torch_internals.modes import has_transforms
+from torchgauge.trace.torch_internals.modes import dispatch_modes, has_transforms
 
 _aten = torch.ops.aten
+NO_ZEROS = "gradients of prod and cumprod are those of numbers other than zero"
 
 
 def _answered(overload: Any, gradient: Callable[..., torch.Tensor], *args: Any, dtype: Any) -> Any:
@@ -36,6 +37,9 @@ def _answered(overload: Any, gradient: Callable[..., torch.Tensor], *args: Any, 
         output = overload(*args)
 
     def answers(saved: Sequence[torch.Tensor], grad: torch.Tensor) -> tuple[torch.Tensor]:
+        for mode in dispatch_modes():
+            if isinstance(noted := getattr(mode, "assumptions", None), list):
+                noted.append(NO_ZEROS)
         return (gradient(grad, *saved),)
 
     return stand_in([output], answers, (source, output), source)
