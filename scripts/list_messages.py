@@ -22,12 +22,11 @@ ERRORS, WARNINGS, HELP, FINDINGS, OTHER = KINDS = (
 )  # fmt: skip
 _HELP_KEYWORDS = ("help", "description", "epilog")
 NO_TEXT = (
-    "compile", "fullmatch", "search", "match", "findall", "sub", "split", "getLogger", "default",
+    "compile", "fullmatch", "search", "match", "findall", "sub", "split", "getLogger",
 )  # fmt: skip
-"""Functions whose arguments are patterns or names (`default`: of operators)."""
+"""Functions whose arguments are patterns or names."""
 DATA = (
     "autocast_lists.py",
-    "scalars.py",
     "work.py",
     "oom/frames.py",
     "oom/wordings.py",

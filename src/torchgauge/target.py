@@ -119,9 +119,10 @@ def target_of(scenario: Scenario, torch_version: str | None = None) -> Target:
             option of CUDA for the CPU.
         AllocatorSettingsError: the allocator's settings make no sense.
     """
+    installed = _release(torch_version or _installed_version())
     if scenario.device == "cpu":
         check_cpu_options(scenario)
-        return CPU
+        return replace(CPU, platform=replace(CPU.platform, torch_release=installed))
     device = _local_device() if scenario.device == "cuda" else find_device(scenario.device)
     capability = device.compute_capability
     if capability is None:
@@ -129,7 +130,7 @@ def target_of(scenario: Scenario, torch_version: str | None = None) -> Target:
             f"{device.name} is not a CUDA device; only CUDA's kernels and allocator are known",
             hint="torchgauge devices lists the compute capability of each",
         )
-    release = scenario.torch_release or _release(torch_version or _installed_version())
+    release = scenario.torch_release or installed
     platform = Platform(
         type="cuda",
         compute_capability=capability,

@@ -129,6 +129,19 @@ def test_braces_are_written_twice():
     assert found.translated("write {'a': 3}") == "写 {'a': 3}"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Chen et al., Training Deep Nets with Sublinear Memory Cost, arXiv 1604.06174",
+        "He, Sun, CNNs at Constrained Time Cost, arXiv 1412.1710, section 3",
+        "Ansel et al., PyTorch 2, ASPLOS 2024",
+    ],
+)
+def test_the_title_of_a_source_stays(source):
+    found = catalogue((" with {1}", "（{1}）"), ("{1} at {2}", "{2} 的 {1}"), (", ", "，"))
+    assert found.translated(source) == source
+
+
 # ---------------------------------------------------------------------------- the language
 
 

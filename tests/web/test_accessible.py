@@ -16,11 +16,17 @@ pytestmark = pytest.mark.browser
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
+FADED = """Promise.allSettled(
+    document.getAnimations().filter(one => one instanceof CSSTransition).map(one => one.finished)
+).then(() => null)"""
+"""Waits for what is on its way to a colour: half-way, texts have less contrast."""
+
 
 def violations(page: Any) -> list[str]:
     """Return what axe-core finds, each with the first places."""
     if not AXE.is_file():
         pytest.fail(f"{AXE.name} is missing: make web installs it")
+    page.evaluate(FADED)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate(
         "levels => axe.run(document, {runOnly: {type: 'tag', values: levels}})", LEVELS

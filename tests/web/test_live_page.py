@@ -223,6 +223,22 @@ def test_models_beside_each_other(opened: Callable[..., Page]) -> None:
     assert len({value.get_attribute("data-value") for value in values}) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "typed"), [("device", "RTX 40"), ("batch-size", ""), ("input-size", "3,")]
+)
+def test_an_answer_leaves_what_is_being_typed(
+    opened: Callable[..., Page], name: str, typed: str
+) -> None:
+    page = opened()
+    field = page.locator(f".what-if input[data-name={name}]").first
+    field.fill(typed)
+    page.locator(".what-if [data-name=precision]").evaluate(
+        "one => { one.value = 'bf16'; one.dispatchEvent(new Event('change')); }"
+    )
+    settled(page)
+    assert field.input_value() == typed
+
+
 def test_every_control_is_labelled(opened: Callable[..., Page]) -> None:
     for language in ("en-US", "zh-CN"):
         page = opened(locale=language, viewport={"width": 390, "height": 844})

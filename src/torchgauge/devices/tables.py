@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Final
+from pkgutil import resolve_name
+from typing import Any, Final
 
 COEFFICIENTS: Final = Path(__file__).with_name("coefficients.csv")
 """What was fitted on public measurements of GPUs: the coefficients of the predicted time.
@@ -34,6 +35,19 @@ def rows(path: Path) -> list[dict[str, str]]:
 def rows_beside(module: str) -> list[dict[str, str]]:
     """Return the rows of a module's table: the ``.csv`` next to its file (``__file__``)."""
     return rows(Path(module).with_suffix(".csv"))
+
+
+@cache
+def function_of(package: str, text: str) -> Callable[..., Any]:
+    """Return the function that a table names: ``module.function``, in a module of a package.
+
+    Whole numbers that follow the name are passed to it after all other arguments.
+    """
+    name, *numbers = text.split()
+    module, _, function = name.rpartition(".")
+    found: Callable[..., Any] = resolve_name(f"{package}.{module}:{function}")
+    last = tuple(map(int, numbers))
+    return (lambda *arguments: found(*arguments, *last)) if last else found
 
 
 @cache

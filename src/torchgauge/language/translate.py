@@ -14,6 +14,8 @@ from torchgauge.language.template import Find, Found, Template, as_it_is, plain
 
 _FOLDER = Path(__file__).parent
 _WORD = re.compile(r"[A-Za-z]{2,}")
+_CITATION = re.compile(r"[A-Z]\w+(, [A-Z]\w+)*( et al\.)?, .*(\barXiv \d|\b(19|20)\d\d\b)")
+"""Who wrote what, where: a title stays as its authors wrote it."""
 _JOINTS = ("\n", " · ", "; ", ": ", " + ", ", ")
 """What the program puts between texts that it joins, the widest first."""
 _DEEPEST = 8
@@ -73,7 +75,7 @@ class Catalogue:
         """Return what leaves the fewest words as they are; of equals the closest template's."""
         if text in self._known:
             return self._known[text]
-        if depth > _DEEPEST or not _WORD.search(text):
+        if depth > _DEEPEST or not _WORD.search(text) or _CITATION.match(text):
             return None
         found = self._literal(text)
         if found is None:

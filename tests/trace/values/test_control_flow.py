@@ -59,6 +59,18 @@ def test_a_branch_chosen_by_data_is_run_for_real(mode: str) -> None:
     assert [call.forward_macs for call in second.modules["b"].calls[:2]] == [2 * _PRODUCT] * 2
 
 
+@pytest.mark.parametrize(("index", "products"), [(0, 1), (1, 2), (7, 2), (-3, 1)])
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_a_branch_chosen_by_an_index(index: int, products: int, mode: str) -> None:
+    operators = pytest.importorskip("torch._higher_order_ops.switch", reason="new in PyTorch 2.14")
+    switch = operators.switch
+    known = analyzed(lambda m, x: switch(torch.tensor(index), (m.a, m.twice), (x,)), mode)
+    assert known.execution == Execution.SIMULATED
+    real = analyzed(lambda m, x: switch((x.sum() * 0).long() + index, (m.a, m.twice), (x,)), mode)
+    assert real.execution == Execution.REAL
+    assert known.totals.forward_macs == real.totals.forward_macs == 2 * products * _PRODUCT
+
+
 def by_shape(m: Any, x: torch.Tensor) -> Any:
     return torch.cond(torch.tensor(x.shape[0]) > 1, m.a, m.twice, (x,))
 

@@ -89,6 +89,19 @@ function labelled(name: Name, input: HTMLElement, extra: HTMLElement | null = nu
   return h("div", { class: "control" }, h("label", { for: input.id }, t(name)), extra ?? input);
 }
 
+const unfinished = new WeakSet<HTMLInputElement>();
+
+/** Leaves a field alone from its first key until its value is taken or the field is left. */
+function typed(input: HTMLInputElement): HTMLInputElement {
+  input.addEventListener("input", () => unfinished.add(input));
+  for (const end of ["change", "blur"]) input.addEventListener(end, () => unfinished.delete(input), { capture: true });
+  return input;
+}
+
+function fill(input: HTMLInputElement, value: string): void {
+  if (!unfinished.has(input) && input.value !== value) input.value = value;
+}
+
 function control(session: Session, name: Name): Control {
   if (name === "batch-size" || name === "context" || name === "accumulation") return numberControl(session, name);
   if (name === "input-size") return sizeControl(session);
@@ -124,13 +137,14 @@ function choiceControl(session: Session, name: "mode" | "precision" | "optimizer
 }
 
 function numberControl(session: Session, name: "batch-size" | "context" | "accumulation"): Control {
-  const input = h("input", { type: "number", min: 1, step: 1, inputmode: "numeric", autocomplete: "off" });
+  const input = typed(h("input", { type: "number", min: 1, step: 1, inputmode: "numeric", autocomplete: "off" }));
   const take = () => {
     const value = Number(input.value);
     const isWhole = Number.isInteger(value) && value >= 1 && value <= 2 ** 40;
     input.setCustomValidity(isWhole ? "" : t("whole"));
-    if (isWhole) session.set(name, value);
-    else input.reportValidity();
+    if (!isWhole) return void input.reportValidity();
+    unfinished.delete(input);
+    session.set(name, value);
   };
   input.addEventListener("input", () => input.value && take());
   input.addEventListener("change", take);
@@ -147,7 +161,7 @@ function numberControl(session: Session, name: "batch-size" | "context" | "accum
       const value = values[name];
       const isOff = value === null || (isTraining(name) && values.mode !== "training");
       for (const one of [input, half, double]) one.disabled = isOff;
-      if (document.activeElement !== input || Number(input.value) !== value) input.value = value === null ? "" : String(value);
+      if (document.activeElement !== input || Number(input.value) !== value) fill(input, value === null ? "" : String(value));
       element.hidden = value === null && name === "context";
       mark(session, name, element);
     },
@@ -165,11 +179,9 @@ function sizeControl(session: Session): Control {
       const inputs = [...fields.querySelectorAll("input")];
       if (inputs.length !== sizes.length) {
         const label = (index: number) => (sizes.length > 1 ? `${t("input-size")} ${index + 1}` : t("input-size"));
-        replace(fields, ...sizes.map((_, index) => h("input", { class: "size", type: "text", "aria-label": label(index), "data-name": "input-size", placeholder: "3,224,224", spellcheck: "false", autocomplete: "off", onchange: take })));
+        replace(fields, ...sizes.map((_, index) => typed(h("input", { class: "size", type: "text", "aria-label": label(index), "data-name": "input-size", placeholder: "3,224,224", spellcheck: "false", autocomplete: "off", onchange: take }))));
       }
-      fields.querySelectorAll("input").forEach((input, index) => {
-        if (document.activeElement !== input) input.value = sizes[index]!;
-      });
+      fields.querySelectorAll("input").forEach((input, index) => fill(input, sizes[index]!));
       element.hidden = !sizes.length;
       mark(session, "input-size", element);
     },
@@ -178,18 +190,18 @@ function sizeControl(session: Session): Control {
 
 function deviceControl(session: Session): Control {
   const list = h("datalist", { id: "what-if-devices" }, ...session.bench.choices.device.map(({ name, about }) => h("option", { value: name }, about)));
-  const input = h("input", {
+  const input = typed(h("input", {
     class: "device", type: "text", list: "what-if-devices", spellcheck: "false", autocomplete: "off", placeholder: t("deviceHint"),
     // A full field would only offer itself; empty, it offers all.
     onfocus: () => input.select(),
     onchange: () => input.value.trim() ? session.set("device", input.value.trim()) : (input.value = session.values.device),
-  });
+  }));
   const element = labelled("device", input);
   element.append(list);
   return {
     element,
     update(values) {
-      if (document.activeElement !== input || session.status.kind !== "busy") input.value = values.device;
+      fill(input, values.device);
       mark(session, "device", element);
     },
   };

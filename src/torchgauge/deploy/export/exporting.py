@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.torch_version import TorchVersion
 
 from torchgauge.deploy.export.call import FlatModel
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange, TensorSignature
@@ -58,6 +59,7 @@ def export_model(
         raise
     except Exception as error:
         raise _cannot_export(model, error) from error
+    _drop_lost_guards(program)
     signature, notes = _signature(program, names, output_names, dynamic)
     return Exported(
         program=program,
@@ -65,6 +67,17 @@ def export_model(
         notes=notes,
         operator_libraries=_operator_libraries(program),
     )
+
+
+def _drop_lost_guards(program: torch.export.ExportedProgram) -> None:
+    """Drop the guards that PyTorch 2.9 cannot check: those on one of ``*args`` name ``L``.
+
+    Its ``module()`` knows no such name, and neither does that of the program once saved. 2.13
+    translates them.
+    """
+    guards: list[str] = getattr(program, "_guards_code", [])
+    if torch.__version__ < TorchVersion("2.13.0.dev0"):
+        guards[:] = [guard for guard in guards if "L['tensors']" not in guard]
 
 
 # ---------------------------------------------------------------------------- signature

@@ -13,7 +13,7 @@ from functools import cache
 from math import log2, prod
 from typing import TypeAlias
 
-from torchgauge.devices.tables import rows_beside
+from torchgauge.devices.tables import function_of, rows_beside
 from torchgauge.estimate.arguments import argument, integers, mask, output_numel, shape
 from torchgauge.estimate.compute.formulas.matmul import uses_matmul
 from torchgauge.estimate.compute.registry import packets
@@ -70,35 +70,37 @@ def _numel(value: ArgumentValue) -> int:
     return 0
 
 
-def _made(op: OpRecord) -> int:
+def made(op: OpRecord) -> int:
+    """One operation per element that is made."""
     return prod(op.outputs[0].shape) if op.outputs else 0
 
 
-def _written(op: OpRecord) -> int:
+def written(op: OpRecord) -> int:
+    """One per element of the largest argument after the first, which is only touched."""
     return max(map(_numel, op.args[1:]), default=0)
 
 
-def _first_argument(op: OpRecord) -> int:
+def first_argument(op: OpRecord) -> int:
+    """One per element of the first argument."""
     return _numel(op.args[0])
 
 
-def _rows_looked_up(op: OpRecord) -> int:
+def rows_looked_up(op: OpRecord) -> int:
     """``(weight or gradient: [n, d], indices, …)``: ``numel(indices) · d``."""
     return prod(shape(op, 1)) * shape(op, 0)[-1]
 
 
-def _weighted(weight: int) -> ElementCount:
-    def count(op: OpRecord) -> int:
-        return weight * largest_operand(op)
-
-    return count
+def weighted(op: OpRecord, weight: int) -> int:
+    """So many operations per element of the largest tensor (or list of tensors) read or made."""
+    return weight * largest_operand(op)
 
 
-def _batch_norm(op: OpRecord) -> int:
+def batch_norm(op: OpRecord) -> int:
+    """More in training, where statistics are computed."""
     return largest_operand(op) * (5 if argument(op, 5, "training") else 2)
 
 
-def _fourier(op: OpRecord) -> int:
+def fourier(op: OpRecord) -> int:
     """``5 n log₂ n`` per complex transform of ``n`` points, half of it for a real one.
 
     Source: the FFTW benchmark's convention (fftw.org/speed, "mflops").
@@ -109,7 +111,7 @@ def _fourier(op: OpRecord) -> int:
     return round(weight * prod(real_side) * log2(points)) if points > 1 else 0
 
 
-def _pairs_of_rows(op: OpRecord) -> int:
+def pairs_of_rows(op: OpRecord) -> int:
     """``x: […, p, m]`` against ``y: […, r, m]``: three operations per pair and coordinate.
 
     None where ``cdist`` runs as a matrix product.
@@ -118,38 +120,18 @@ def _pairs_of_rows(op: OpRecord) -> int:
     return 0 if is_product else 3 * output_numel(op) * shape(op, 0)[-1]
 
 
-def _pairs_backward(op: OpRecord) -> int:
+def pairs_backward(op: OpRecord) -> int:
     """``(grad: one per pair, x: […, m], …)``: three operations per pair and coordinate."""
-    return 3 * _first_argument(op) * shape(op, 1)[-1]
+    return 3 * first_argument(op) * shape(op, 1)[-1]
 
 
-def _bias(gradient: int, mask_at: int) -> ElementCount:
+def bias(op: OpRecord, gradient: int, mask_at: int) -> int:
     """The bias' gradient is a sum over the output's, if asked for."""
-
-    def count(op: OpRecord) -> int:
-        return prod(shape(op, gradient)) if mask(op, mask_at)[2:] == (True,) else 0
-
-    return count
+    return prod(shape(op, gradient)) if mask(op, mask_at)[2:] == (True,) else 0
 
 
-_COUNTS: dict[str, ElementCount] = {
-    **{str(weight): _weighted(weight) for weight in (2, 4, 5, 7, 8, 10, 14)},
-    "1": largest_operand,
-    "nothing": no_elements,
-    "made": _made,
-    "written": _written,
-    "first-argument": _first_argument,
-    "rows-looked-up": _rows_looked_up,
-    "batch-norm": _batch_norm,
-    "fourier": _fourier,
-    "pairs": _pairs_of_rows,
-    "pairs-backward": _pairs_backward,
-}
 _RULES: dict[str, ElementCount] = {
-    **{row["operator"]: _COUNTS[row["operations"]] for row in rows_beside(__file__)},
-    "aten.convolution_backward": _bias(0, 10),
-    "aten.convolution_backward_overrideable": _bias(0, 9),
-    "aten.linear_backward": _bias(1, 3),
-    "aten.mkldnn_linear_backward": _bias(1, 3),
+    row["operator"]: function_of(__package__, f"elementwise.{row['operations']}")
+    for row in rows_beside(__file__)
 }
 """Beside a FLOP formula, a rule holds the element-wise part of a matmul-like op."""

@@ -33,8 +33,7 @@ def _on_cpu(trace: Trace, live: LiveBytes) -> Iterator[PeakBlock]:
     first = first_event(trace)
     peak = max(range(max(first - 1, 0), len(live.after)), key=live.highest, default=-1)
     for storage in alive_after(trace, peak):
-        if not storage.is_host:
-            yield PeakBlock(role=storage.role, nbytes=storage.nbytes, storage=storage)
+        yield PeakBlock(role=storage.role, nbytes=storage.nbytes, storage=storage)
     scratch = live.workspaces.get(peak, 0)
     if scratch:
         _, module, op = where(trace, trace.events[peak].op)

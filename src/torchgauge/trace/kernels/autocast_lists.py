@@ -1,7 +1,7 @@
 """What ``torch.autocast`` casts, by device: operators by policy.
 
 Source: the ``AT_FORALL_…`` lists and the ``AutocastCPU`` registrations in PyTorch's
-``aten/src/ATen/autocast_mode.{h,cpp}`` (2.6–2.13), and https://pytorch.org/docs/stable/amp.html.
+``aten/src/ATen/autocast_mode.{h,cpp}`` (2.6–2.14), and https://pytorch.org/docs/stable/amp.html.
 A name without an overload stands for ``.default``; one that a release does not have is skipped.
 """
 
@@ -87,7 +87,7 @@ _CPU: dict[Policy, str] = {
         linalg_cholesky linalg_cholesky_ex linalg_svd linalg_svdvals linalg_eig linalg_eigvals
         linalg_eigh linalg_eigvalsh linalg_inv linalg_inv_ex linalg_householder_product linalg_qr
         linalg_lstsq linalg_tensorinv linalg_tensorsolve qr svd triangular_solve geqrf
-        _lu_with_info
+        _lu_with_info linalg_matrix_sqrth
     """,
     Policy.PROMOTE: """
         stack cat index_copy
@@ -105,9 +105,17 @@ def _by_operator(lists: Mapping[Policy, str]) -> dict[str, Policy]:
 
 POLICIES: dict[str, dict[str, Policy]] = {"cuda": _by_operator(_CUDA), "cpu": _by_operator(_CPU)}
 """By type of device: the policy of each operator of ``aten``, overload included."""
-_FIRST_RELEASES: dict[str, dict[str, str]] = {"cuda": {"rms_norm.default": "2.12"}, "cpu": {}}
-"""Releases that put an operator on a list, after 2.6 (pull request 174824, and the
-``torch._C._dispatch_dump`` of 2.6, 2.8–2.12 in issue 14104 of huggingface/diffusers)."""
+_RELEASES: dict[str, dict[str, tuple[str, str]]] = {
+    "cuda": {"rms_norm.default": ("2.12", "9")},
+    "cpu": {
+        "cholesky.default": ("0", "2.13"),
+        "qr.default": ("0", "2.13"),
+        "linalg_matrix_sqrth.default": ("2.14", "9"),
+    },
+}
+"""The first and the last release that has an operator on a list, where that is not every one
+after 2.6 (pull request 174824, the ``torch._C._dispatch_dump`` of 2.6, 2.8–2.12 in issue 14104 of
+huggingface/diffusers, and that of 2.14)."""
 WITH_DTYPE = {
     "norm.Scalar": "norm.ScalarOpt_dtype",
     "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
@@ -117,13 +125,14 @@ WITH_DTYPE = {
 
 def policies_of(device_type: str, release: str) -> dict[str, Policy]:
     """Return the policies of a type of device under a release of PyTorch such as ``"2.6"``."""
-    first = _FIRST_RELEASES[device_type]
+    releases = _RELEASES[device_type]
     current = _numbers(release)
-    return {
-        name: policy
-        for name, policy in POLICIES[device_type].items()
-        if _numbers(first.get(name, "0")) <= current
-    }
+
+    def is_listed(name: str) -> bool:
+        first, last = releases.get(name, ("0", "9"))
+        return _numbers(first) <= current <= _numbers(last)
+
+    return {name: policy for name, policy in POLICIES[device_type].items() if is_listed(name)}
 
 
 def _numbers(release: str) -> tuple[int, ...]:

@@ -139,16 +139,16 @@ class Session:
             unless=lambda: context.running is None or context.running.is_inside_operator,
         )
 
-    def _decide(self, predicate: torch.Tensor, what: str) -> bool:
-        """Return what the tensor says that ``what`` depends on."""
+    def _decide(self, tensor: torch.Tensor, what: str) -> Any:
+        """Return the value, of a tensor of one element, that ``what`` depends on."""
         if self._simulation is None and self._run_plan.plan.tensors_to_make():
             self._context.assume(
                 f"{what} followed values of inputs that were made from their sizes"
             )
         with without_modes():  # to look is not part of the run
             if self._simulation is not None:
-                predicate = self._simulation.values.decide(predicate, what)
-            return bool(predicate)
+                tensor = self._simulation.values.decide(tensor, what)
+            return tensor.item()
 
     def _autocast_installed(self) -> AbstractContextManager[None]:
         """Return a context in which regions of autocast act as on the target device.

@@ -1,11 +1,11 @@
-"""Control flow as operators: ``torch.cond``, ``while_loop``, ``map``, ``scan`` follow what runs.
+"""Control flow as operators: ``torch.cond``, ``switch``, ``while_loop``, ``map``, ``scan`` run.
 
 PyTorch runs the functions of such an operator below autograd, out of sight of the recorder. Here
 they run as the model's other code does, along the way that the values choose; where a value is
 not known, the run has to be a real one.
 
 Source of what runs, and of what is kept for the backward: the dense and the autograd
-implementations in PyTorch's ``torch/_higher_order_ops`` (2.6–2.13). They keep the operands, and
+implementations in PyTorch's ``torch/_higher_order_ops`` (2.6–2.14). They keep the operands, and
 run the function again in the backward; those of scans keep what the steps save.
 """
 
@@ -23,8 +23,8 @@ from torchgauge.trace.torch_internals.higher_order import scan_by_halves
 from torchgauge.trace.torch_internals.structures import flatten_with_names, unflatten
 
 Function: TypeAlias = Callable[..., Any]
-Decide: TypeAlias = Callable[[torch.Tensor, str], bool]
-"""Takes a tensor of one element and what depends on it; returns whether it is true."""
+Decide: TypeAlias = Callable[[torch.Tensor, str], Any]
+"""Takes a tensor of one element and what depends on it; returns its value."""
 _DIFFERENTIATED = (
     "the backward of {what} was taken as that of the functions that it runs; what PyTorch's own "
     "backward also keeps is not in the memory"
@@ -38,7 +38,8 @@ def control_flow(decide: Decide, assume: Callable[[str], None]) -> dict[str, Fun
     """
 
     def noted(what: str, run: Function) -> Function:
-        def kernel(*args: Any, **kwargs: Any) -> Any:
+        def kernel(*args: Any, mutated_arg_indices: str = "", **kwargs: Any) -> Any:
+            # What a function writes to (2.14) is written when it runs.
             result = run(*args, **kwargs)
             if torch.is_grad_enabled() and any(
                 isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in _leaves(result)
@@ -50,6 +51,7 @@ def control_flow(decide: Decide, assume: Callable[[str], None]) -> dict[str, Fun
 
     return {
         "cond": noted("torch.cond", partial(_cond, decide)),
+        "switch": noted("torch.switch", partial(_switch, decide)),
         "while_loop": noted("while_loop", partial(_while_loop, decide)),
         "map_impl": noted("map", _map),
         "scan": noted("scan", _scan),
@@ -62,6 +64,14 @@ def _cond(
 ) -> Any:
     is_true = _truth(decide, predicate, "torch.cond")
     return _again_in_backward(if_true if is_true else if_false, *operands)
+
+
+def _switch(
+    decide: Decide, index: Any, branches: Sequence[Function], operands: Sequence[Any]
+) -> Any:
+    """Call the branch of an index (2.14), which has been brought into range already."""
+    position = decide(index, "torch.switch") if isinstance(index, torch.Tensor) else index
+    return _again_in_backward(branches[int(position)], *operands)
 
 
 def _while_loop(
@@ -83,7 +93,7 @@ def _while_loop(
 
 
 def _truth(decide: Decide, predicate: Any, what: str) -> bool:
-    return decide(predicate, what) if isinstance(predicate, torch.Tensor) else bool(predicate)
+    return bool(decide(predicate, what) if isinstance(predicate, torch.Tensor) else predicate)
 
 
 def _map(function: Function, mapped: Sequence[Any], shared: Sequence[Any]) -> Any:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.arguments import argument, integer
-from torchgauge.estimate.memory.workspaces.operands import broadcast, default, itemsize, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.allocator.keys import rules_of
+from torchgauge.estimate.memory.workspaces.operands import broadcast, itemsize, tensor
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _NUMBER = 8
 """Bytes of a Python number as a tensor."""
 
 
-def _distances(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def distances(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Both sets of points with their norm and a one as further columns.
 
     ``_euclidean_dist(x1, x2)``, ``x1: […, P, M]``, ``x2: […, R, M]``: what ``cdist`` takes where a
@@ -32,14 +33,14 @@ def _distances(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(product, making - output.nbytes),)
 
 
-def _affine_grid(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def affine_grid(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The grid of the image itself, with ones (``AffineGridGenerator.cpp``)."""
     output = op.outputs[0]
     coordinates = output.shape[-1]
     return (output.nbytes // coordinates * (coordinates + 1) if coordinates else 0,)
 
 
-def _is_infinite(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def is_infinite(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The absolute values (``isinf`` in ``TensorCompare.cpp``); whole numbers have none."""
     source = tensor(op, 0)
     if not source.dtype.startswith(("float", "bfloat")):
@@ -47,12 +48,12 @@ def _is_infinite(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes, _NUMBER + itemsize(source) if platform.type == "cpu" else 0
 
 
-def _distance(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def distance(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The difference of which the norm is taken (``dist`` in ``Distance.cpp``)."""
     return (broadcast(tensor(op, 0), tensor(op, 1)) * itemsize(op.outputs[0]),)
 
 
-def _index_reduce(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def index_reduce(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """How many values each mean is of, and ones to count them.
 
     ``index_reduce(self, dim, index, source, reduce)``. Source: ``index_reduce_func_impl`` in
@@ -63,22 +64,23 @@ def _index_reduce(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return tensor(op, 0).nbytes, tensor(op, 3).nbytes
 
 
-def _multinomial(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def multinomial(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The probabilities divided by random numbers, and the largest quotients if several are drawn.
 
     ``multinomial(self, num_samples, replacement)``. Several draws with replacement go another way.
-    On the CPU, the extremes and two answers about them. Source: ``multinomial_out`` in
-    ``Distributions.cpp``.
+    On the CPU, two answers about the extremes, and these too where both are taken at once (from
+    2.12 on; pull request 178018). Source: ``multinomial_out`` in ``Distributions.cpp``.
     """
     source, count = tensor(op, 0), integer(op, 1)
     if argument(op, 2, "replacement", default=False) and count > 1:
         return ()
     width = itemsize(source)
     chosen = op.outputs[0].numel * width if count > 1 else 0
-    return source.nbytes, chosen, 2 * (width + 1) if platform.type == "cpu" else 0
+    extremes = 2 * width if rules_of(platform.torch_release).version >= (2, 12) else 0
+    return source.nbytes, chosen, 2 + extremes if platform.type == "cpu" else 0
 
 
-def _matrix_exponential(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def matrix_exponential(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The powers and partial sums of a series of 18 terms, which is then squared.
 
     How many there are at once depends on the norm: of one matrix 4 below 10⁻⁶, 9 at 1, 12 above 3
@@ -92,22 +94,10 @@ def _matrix_exponential(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes * (12 if count == 1 else 10), norms
 
 
-def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The result as complex numbers, whose real parts are copied.
 
     Source: ``unary_op_impl_with_complex_to_float_out`` in ``UnaryOps.cpp``.
     """
     source: TensorSpec = tensor(op, 0)
     return (source.nbytes,) if source.dtype.startswith("complex") else ()
-
-
-RULES: Rules = {
-    **default(_complex_first, "abs angle"),
-    **default(_distances, "_euclidean_dist"),
-    **default(_affine_grid, "affine_grid_generator"),
-    **default(_is_infinite, "isinf"),
-    **default(_distance, "dist"),
-    **default(_index_reduce, "index_reduce index_reduce_"),
-    **default(_multinomial, "multinomial"),
-    **default(_matrix_exponential, "linalg_matrix_exp"),
-}

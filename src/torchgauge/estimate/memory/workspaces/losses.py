@@ -8,8 +8,8 @@ storage: ``trace/shapes/losses.py``.
 from __future__ import annotations
 
 from torchgauge.estimate.arguments import argument, tensor
-from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, default, itemsize
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, itemsize
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 NUMBER = 8
@@ -43,7 +43,7 @@ def _after(op: OpRecord, reduction: object, all_bytes: int, platform: Platform) 
     return mean_scratch(all_bytes // max(1, width), 1, output.dtype, width, platform)
 
 
-def _per_element(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def per_element(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The loss of each element, which is then reduced; operands of another dtype are cast.
 
     ``loss(input, target, reduction, …)``. On the CPU an operand is cast as often as an iterator is
@@ -60,7 +60,7 @@ def _per_element(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return whole, casts * sum(copied), _after(op, reduction, whole, platform)
 
 
-def _reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The reduced loss, before it is copied to where the loss of each element was.
 
     ``binary_cross_entropy(input, target, weight, reduction)``, ``soft_margin_loss(input, target,
@@ -74,7 +74,7 @@ def _reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return itemsize(op.outputs[0]), _after(op, reduction, whole, platform)
 
 
-def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Two tensors of all elements at the worst moment.
 
     ``binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)``. The weight
@@ -94,27 +94,17 @@ def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(moments) - op.outputs[0].nbytes,)
 
 
-def _cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number of elements, which an averaged gradient is divided by."""
     mean = argument(op, 4, "reduction", _MEAN) == _MEAN and platform.type == "cpu"
     return (NUMBER + itemsize(op.outputs[0]),) if mean else ()
 
 
-def _soft_margin_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def soft_margin_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Besides the gradient, ``-target`` and its product with the input."""
     return (2 * tensor(op, 1).nbytes,)
 
 
-def _multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One index, to compare targets with (``LossMultiLabelMargin.cpp``)."""
     return (NUMBER,) if platform.type == "cpu" else ()
-
-
-RULES: Rules = {
-    **default(_per_element, "mse_loss smooth_l1_loss huber_loss"),
-    **default(_reduced_apart, "binary_cross_entropy soft_margin_loss"),
-    **default(_with_logits, "binary_cross_entropy_with_logits"),
-    **default(_cross_entropy_backward, "binary_cross_entropy_backward"),
-    **default(_soft_margin_backward, "soft_margin_loss_backward"),
-    **default(_multilabel, "multilabel_margin_loss_forward multilabel_margin_loss_backward"),
-}

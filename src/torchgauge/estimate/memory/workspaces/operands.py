@@ -6,7 +6,7 @@ from itertools import zip_longest
 from math import prod
 
 from torchgauge.estimate.arguments import tensor as tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 FLOAT = 4
@@ -40,15 +40,6 @@ def copy_bytes(op: OpRecord, position: int, wanted: Layout = Layout.CONTIGUOUS) 
     return 0 if wanted in layout(op, position) else tensor(op, position).nbytes
 
 
-def contiguous(*positions: int) -> Rule:
-    """Return the rule of a kernel that makes contiguous copies of arguments."""
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        return tuple(copy_bytes(op, position) for position in positions)
-
-    return rule
-
-
-def default(rule: Rule, operators: str) -> Rules:
-    """Return a rule for the default overloads of ``aten`` operators."""
-    return {f"aten.{name}.default": rule for name in operators.split()}
+def contiguous(op: OpRecord, platform: Platform, *positions: int) -> tuple[int, ...]:
+    """Contiguous copies of the arguments at these positions."""
+    return tuple(copy_bytes(op, position) for position in positions)

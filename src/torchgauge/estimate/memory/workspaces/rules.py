@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces import composed, losses, matrices
-from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
-from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
+from torchgauge.devices.tables import function_of, rows_beside
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules, Workspaces
 
-_EVERYWHERE: Rules = {**composed.RULES, **losses.RULES}
-_CUDA: Rules = {**attention.RULES, **convolution.RULES, **kernels.RULES, **matrices.RULES}
-_RULES = {"cpu": {**cpu.RULES, **_EVERYWHERE}, "cuda": {**_CUDA, **_EVERYWHERE}}
+_RULES: dict[str, Rules] = {
+    device: {
+        row["operator"]: function_of(__package__, row[device])
+        for row in rows_beside(__file__)
+        if row[device]
+    }
+    for device in ("cpu", "cuda")
+}
 
 
 def workspaces_for(platform: Platform) -> Workspaces:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
+from torchgauge.devices.tables import function_of, rows_beside
 from torchgauge.estimate.arguments import argument, given_tensors, mask, real_products, tensor
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
 from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
+from torchgauge.estimate.time.kernels.operators import base_name, kernels_of, packet_of
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _SHORT: Final = 32
@@ -79,29 +80,20 @@ class _Place:
 _Rule = Callable[[OpRecord, int], "_Place | None"]
 
 
-def surface_name(op: OpRecord) -> str:
-    """Return an operator's name as its surface is called: with its in-place mark, no overload.
-
-    The namespace ``aten`` is left out.
-    """
-    namespace, _, rest = op.name.partition(".")
-    base = rest.split(".")[0]
-    return base if namespace == "aten" else f"{namespace}.{base}"
-
-
 def _by_elements(op: OpRecord, threads: int) -> _Place:
     """One size: the elements of the largest tensor, in units of float32."""
     given = [tensor for tensor in given_tensors(op) if tensor.shape]
     largest = max((tensor.nbytes for tensor in (*given, *op.outputs)), default=0)
     alike = len({tensor.shape for tensor in given}) <= 1
-    name = surface_name(op)
+    name = base_name(op.name)
     return _Place(name if alike else f"{name}.broadcast", (largest / _FLOAT,))
 
 
 # ---------------------------------------------------------------------------- products
 
 
-def _matmul(op: OpRecord, threads: int) -> _Place | None:
+def matmul(op: OpRecord, threads: int) -> _Place | None:
+    """``(bias?, left: […, rows, inner], right: […, inner, columns])``; many of them apart."""
     matrices = [tensor for tensor in given_tensors(op) if len(tensor.shape) >= 2][-2:]
     if packet_of(op.name) in ("mv", "addmv") and matrices:
         # A matrix by a vector: as one row by a weight, stored as [columns, inner].
@@ -124,7 +116,8 @@ def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
     return _Place(name, sizes, 2.0 * rows * columns * inner)
 
 
-def _attention(op: OpRecord, threads: int) -> _Place | None:
+def attention(op: OpRecord, threads: int) -> _Place | None:
+    """``(q, k, v: [b, h, l, e], …)``, after the gradient in a backward."""
     given = given_tensors(op)
     backward = "backward" in op.name
     query, key = given[1:3] if backward else given[:2]
@@ -135,22 +128,24 @@ def _attention(op: OpRecord, threads: int) -> _Place | None:
     return _Place(name, sizes, float(formula(op)) if formula is not None else 0.0)
 
 
-def _recurrent(op: OpRecord, threads: int) -> _Place | None:
+def recurrent(op: OpRecord, threads: int) -> _Place | None:
     """``mkldnn_rnn_layer(input: [t, n, i], w_input: [4h, i], w_hidden: [4h, h], …)``."""
     source, _, hidden = given_tensors(op)[:3]
     if len(source.shape) != 3:
         return None
     steps, batch, inputs = source.shape
     flops = 2.0 * steps * batch * hidden.shape[0] * (inputs + hidden.shape[-1])
-    return _Place(surface_name(op), (steps, batch, inputs, hidden.shape[-1]), flops)
+    return _Place(base_name(op.name), (steps, batch, inputs, hidden.shape[-1]), flops)
 
 
-def _convolution(op: OpRecord, threads: int) -> _Place | None:
+def convolution(op: OpRecord, threads: int) -> _Place | None:
+    """``(x: [n, c, …], weight: [o, c/g, …], …)``, as oneDNN sees it."""
     case = read(_as_float32(op), Platform(type="cpu", threads=threads), 0, op.outputs[0].shape)
     return None if case is None else _of_convolution("convolution", case)
 
 
-def _convolution_backward(op: OpRecord, threads: int) -> _Place | None:
+def convolution_backward(op: OpRecord, threads: int) -> _Place | None:
+    """``(grad, x, weight, …, output_mask)``: the sizes of its forward, for each gradient."""
     case = read(_as_float32(op), Platform(type="cpu", threads=threads), 1, tensor(op, 0).shape)
     if case is None:
         return None
@@ -212,9 +207,9 @@ def _filled(count: int, block: int = BLOCK) -> float:
 # ---------------------------------------------------------------------------- rows and windows
 
 
-def _rows(op: OpRecord, threads: int) -> _Place | None:
+def rows(op: OpRecord, threads: int) -> _Place | None:
     """Rows of so many elements: normalisation and softmax; rows that lie across memory apart."""
-    source, name = given_tensors(op)[0], surface_name(op)
+    source, name = given_tensors(op)[0], base_name(op.name)
     inner = source.shape[-1] if source.shape else 1
     position = 2 if "backward" in op.name else 1
     dim, rank = argument(op, position, "dim"), len(source.shape)
@@ -233,22 +228,22 @@ def _in_rows(name: str, tensor: TensorSpec, inner: int | None = None) -> _Place:
     return _Place(name, (tensor.numel / max(1, inner), inner))
 
 
-def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
+def batch_norm(op: OpRecord, threads: int) -> _Place | None:
     """``[n, c, …]``: the elements, the images, the channels, and how full the last vector is."""
     training = bool(argument(op, 7 if "backward" in op.name else 5, "training"))
     source = given_tensors(op)[0]
-    name = surface_name(op) if training else f"{surface_name(op)}.evaluation"
+    name = base_name(op.name) if training else f"{base_name(op.name)}.evaluation"
     images, count = source.shape[:2]
     pixels = source.numel // max(1, images * count)
     filled = _filled(pixels, _VECTOR) if pixels else 1.0
     return _Place(name, (source.numel, images, count, filled))
 
 
-def _reduced(op: OpRecord, threads: int) -> _Place | None:
+def reduced(op: OpRecord, threads: int) -> _Place | None:
     """Sums: of whole rows, or down the columns."""
     source = given_tensors(op)[0]
     left = max(1, op.outputs[0].numel if op.outputs else 1)
-    name = surface_name(op)
+    name = base_name(op.name)
     dims = argument(op, 1, "dim")
     given = [d for d in (dims if isinstance(dims, tuple) else (dims,)) if type(d) is int]
     rank = max(1, len(source.shape))
@@ -256,7 +251,7 @@ def _reduced(op: OpRecord, threads: int) -> _Place | None:
     return _Place(name if inner else f"{name}.columns", (left, source.numel / left))
 
 
-def _pooled(op: OpRecord, threads: int) -> _Place | None:
+def pooled(op: OpRecord, threads: int) -> _Place | None:
     """Windows over images: results, and elements in a window."""
     source = given_tensors(op)[1 if "backward" in op.name else 0]
     window = argument(op, 2 if "backward" in op.name else 1, "kernel_size")
@@ -264,10 +259,10 @@ def _pooled(op: OpRecord, threads: int) -> _Place | None:
     area = prod(sizes) if len(sizes) != 1 else sizes[0] ** 2
     result = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
     wide = ".wide" if area > _NARROW else ""
-    return _Place(f"{surface_name(op)}{wide}", (result.numel, area, source.numel))
+    return _Place(f"{base_name(op.name)}{wide}", (result.numel, area, source.numel))
 
 
-def _resampled(op: OpRecord, threads: int) -> _Place | None:
+def resampled(op: OpRecord, threads: int) -> _Place | None:
     """Images of another size: how many, their channels, pixels, and pixels made of each."""
     large, small = given_tensors(op)[0], op.outputs[0]
     if "backward" not in op.name:
@@ -275,48 +270,24 @@ def _resampled(op: OpRecord, threads: int) -> _Place | None:
     images, count = small.shape[:2]
     pixels = prod(small.shape[2:])
     made = prod(large.shape[2:]) / max(1, pixels)
-    return _Place(surface_name(op), (images, count, pixels, made))
+    return _Place(base_name(op.name), (images, count, pixels, made))
 
 
-def _ordered(op: OpRecord, threads: int) -> _Place | None:
+def ordered(op: OpRecord, threads: int) -> _Place | None:
     """Rows that are sorted: how many, and of how many elements."""
-    return _in_rows(surface_name(op), given_tensors(op)[0])
+    return _in_rows(base_name(op.name), given_tensors(op)[0])
 
 
-def _joined(op: OpRecord, threads: int) -> _Place | None:
+def joined(op: OpRecord, threads: int) -> _Place | None:
     """``cat``: bytes, and how many parts."""
-    return _Place(surface_name(op), (op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))))
+    return _Place(base_name(op.name), (op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))))
 
 
-def _looked_up(op: OpRecord, threads: int) -> _Place | None:
+def looked_up(op: OpRecord, threads: int) -> _Place | None:
     """Rows by index: how many, of how many elements."""
-    return _in_rows(surface_name(op), op.outputs[0])
+    return _in_rows(base_name(op.name), op.outputs[0])
 
 
-_OPERATORS: Final[Mapping[_Rule, str]] = {
-    _matmul: "mm addmm bmm baddbmm addmv mv linear",
-    _attention: """
-        _scaled_dot_product_flash_attention_for_cpu
-        _scaled_dot_product_flash_attention_for_cpu_backward
-    """,
-    _recurrent: "mkldnn_rnn_layer",
-    _convolution: "convolution",
-    _convolution_backward: "convolution_backward",
-    _rows: """
-        native_layer_norm _softmax _log_softmax native_layer_norm_backward _softmax_backward_data
-        _log_softmax_backward_data
-    """,
-    _reduced: "sum mean amax amin max min var argmax argmin linalg_vector_norm",
-    _batch_norm: "native_batch_norm native_batch_norm_backward",
-    _pooled: """
-        max_pool2d_with_indices avg_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
-    """,
-    _resampled: """
-        upsample_nearest2d upsample_bilinear2d upsample_nearest2d_backward
-        upsample_bilinear2d_backward
-    """,
-    _ordered: "sort topk",
-    _joined: "cat",
-    _looked_up: "embedding",
+_RULES: Final[Mapping[str, _Rule]] = {
+    row["operator"]: function_of(__package__, row["rule"]) for row in rows_beside(__file__)
 }
-_RULES: Final = {name: rule for rule, group in _OPERATORS.items() for name in group.split()}

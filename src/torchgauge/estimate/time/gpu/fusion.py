@@ -39,13 +39,10 @@ _MOST_SOURCES = 8, 4
 written. Source: PyTorch, ``torch/_inductor/config.py`` (``realize_acc_reads_threshold``,
 ``realize_reads_threshold``)."""
 
-FUSABLE = frozenset(
-    {Kind.ELEMENTWISE, Kind.BROADCAST, Kind.CAST, Kind.COPY, Kind.NORM, Kind.REDUCTION,
-     Kind.SCALAR, Kind.INDEXING, Kind.BATCH_NORM, Kind.POOLING, Kind.UPSAMPLING}
-)  # fmt: skip
 _ELEMENTWISE = frozenset(
     {Kind.ELEMENTWISE, Kind.BROADCAST, Kind.CAST, Kind.COPY, Kind.SCALAR, Kind.BATCH_NORM}
 )
+FUSABLE = _ELEMENTWISE | {Kind.NORM, Kind.REDUCTION, Kind.INDEXING, Kind.POOLING, Kind.UPSAMPLING}
 _Sources = dict[int, float]
 """Storages, and the bytes of each that a whole result is computed from."""
 

@@ -51,14 +51,10 @@ class Kind(StrEnum):
     """Few elements: the launch is all that it costs."""
 
 
+_NONE: Final = "none"
 _ROWS: Final = rows_beside(__file__)
 KIND_OF: Final = {row["operator"]: Kind(row["kind"]) for row in _ROWS if row["kind"]}
 READS: Final = {row["operator"]: float(row["reads"]) for row in _ROWS if row["reads"]}
-
-
-def ruled_by(name: str) -> frozenset[str]:
-    """Return the operators that the table names for a rule."""
-    return frozenset(row["operator"] for row in _ROWS if row["rule"] == name)
-
-
-NO_KERNEL: Final = ruled_by("none")
+RULE_OF: Final = {row["operator"]: row["rule"] for row in _ROWS if row["rule"] not in ("", _NONE)}
+"""The function of ``operators.py`` or ``products.py`` that says what runs."""
+NO_KERNEL: Final = frozenset(row["operator"] for row in _ROWS if row["rule"] == _NONE)

@@ -10,20 +10,13 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
+from torchgauge.devices.tables import function_of
 from torchgauge.estimate.arguments import argument, given_tensors, mask, real_products
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.time.kernels import kinds
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.products import (
-    attention,
-    convolution,
-    convolution_backward,
-    is_channels_last,
-    matmul,
-    product_of_unknown_shape,
-    recurrent,
-)
+from torchgauge.estimate.time.kernels.products import is_channels_last, product_of_unknown_shape
 from torchgauge.estimate.time.kernels.traffic import moved, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
@@ -52,10 +45,14 @@ def packet_of(name: str) -> str:
     >>> packet_of("aten.add_.Tensor"), packet_of("torchvision.nms.default")
     ('add', 'torchvision.nms')
     """
+    base = base_name(name)
+    return base[:-1] if base.endswith("_") and not base.endswith("__") else base
+
+
+def base_name(name: str) -> str:
+    """Return an operator's name, its in-place mark included, without overload and ``aten``."""
     namespace, _, rest = name.partition(".")
     base = rest.split(".")[0]
-    if base.endswith("_") and not base.endswith("__"):
-        base = base[:-1]
     return base if namespace == "aten" else f"{namespace}.{base}"
 
 
@@ -80,7 +77,7 @@ def _pointwise(op: OpRecord) -> Kind:
     return Kind.ELEMENTWISE if alike else Kind.BROADCAST
 
 
-def _norm(op: OpRecord) -> Iterator[Work]:
+def norm(op: OpRecord) -> Iterator[Work]:
     """``(x, normalized_shape, …)`` or ``(x, dim, …)``: threads reduce a row together.
 
     A layer norm's row has a block of 128 threads; a softmax's a warp or less, which holds as many
@@ -96,7 +93,7 @@ def _norm(op: OpRecord) -> Iterator[Work]:
     yield replace(base, rows=rows * threads, padding=rows * (held - row), is_softmax=is_softmax)
 
 
-def _group_norm(op: OpRecord) -> Iterator[Work]:
+def group_norm(op: OpRecord) -> Iterator[Work]:
     """Sums for each group of an image, or channel of its backward; then each element.
 
     Source: PyTorch, ``cuda/group_norm_kernel.cu`` (``RowwiseMomentsCUDAKernel``,
@@ -106,7 +103,7 @@ def _group_norm(op: OpRecord) -> Iterator[Work]:
     yield traffic(op, Kind.BROADCAST)
 
 
-def _layer_norm_backward(op: OpRecord) -> Iterator[Work]:
+def layer_norm_backward(op: OpRecord) -> Iterator[Work]:
     """``(gradient, x, normalized_shape, …)``: the input's gradient, then weight's and bias's.
 
     For these a block of 512 threads goes over all rows of 16 columns: few columns are few blocks.
@@ -121,14 +118,14 @@ def _layer_norm_backward(op: OpRecord) -> Iterator[Work]:
         yield replace(traffic(op, Kind.COLUMN_SUMS), written_bytes=0.0, rows=blocks)
 
 
-def _cast(op: OpRecord) -> Iterator[Work]:
+def cast(op: OpRecord) -> Iterator[Work]:
     """A cast; a copy where the dtype stays."""
     given = given_tensors(op)
     same = bool(given) and bool(op.outputs) and given[0].dtype == op.outputs[0].dtype
     yield traffic(op, Kind.COPY if same else Kind.CAST)
 
 
-def _batch_norm(op: OpRecord) -> Iterator[Work]:
+def batch_norm(op: OpRecord) -> Iterator[Work]:
     """Statistics first, in training, a block per channel; in evaluation those that are kept."""
     is_backward = "backward" in op.name
     if is_backward or bool(argument(op, 5, "training")):
@@ -138,7 +135,7 @@ def _batch_norm(op: OpRecord) -> Iterator[Work]:
     yield traffic(op, Kind.BATCH_NORM)
 
 
-def _pooling(op: OpRecord) -> Iterator[Work]:
+def pooling(op: OpRecord) -> Iterator[Work]:
     """``(x, kernel_size, …)``: a thread goes over its window."""
     size = argument(op, 1, "kernel_size")
     sides = size if isinstance(size, tuple) else (size,) * max(1, op.name.count("2d") * 2)
@@ -146,7 +143,7 @@ def _pooling(op: OpRecord) -> Iterator[Work]:
     yield replace(traffic(op, Kind.POOLING), window=window)
 
 
-def _upsampling(op: OpRecord) -> Iterator[Work]:
+def upsampling(op: OpRecord) -> Iterator[Work]:
     """``x: [n, c, h, w]``: a thread per output pixel, which goes over ``n × c``.
 
     Source: ``upsample_bilinear2d_out_frame`` in PyTorch's
@@ -156,39 +153,23 @@ def _upsampling(op: OpRecord) -> Iterator[Work]:
     yield replace(traffic(op, Kind.UPSAMPLING), rows=prod(output[2:]), inner=prod(output[:2]))
 
 
-def _written_only(op: OpRecord) -> Iterator[Work]:
+def written_only(op: OpRecord) -> Iterator[Work]:
+    """A result that is made of nothing that is read."""
     yield replace(traffic(op, Kind.ELEMENTWISE), read_bytes=0.0)
 
 
-def _looked_up(op: OpRecord) -> Iterator[Work]:
+def looked_up(op: OpRecord) -> Iterator[Work]:
     """Rows of a table: as much is read as is written, and the indices."""
     indices = sum(tensor.nbytes for tensor in given_tensors(op) if "int" in tensor.dtype)
     base = moved(op.outputs[0], Kind.INDEXING)
     yield replace(base, read_bytes=base.read_bytes + indices)
 
 
-def _written_by_index(op: OpRecord) -> Iterator[Work]:
+def written_by_index(op: OpRecord) -> Iterator[Work]:
     """``(destination, indices, values)``: the values are read and written."""
     yield moved(given_tensors(op)[-1], Kind.INDEXING)
 
 
 _RULES: Final[dict[str, Rule]] = {
-    **dict.fromkeys(kinds.ruled_by("matmul"), matmul),
-    **dict.fromkeys(kinds.ruled_by("attention"), attention),
-    "convolution": convolution,
-    "convolution_overrideable": convolution,
-    "convolution_backward": convolution_backward,
-    "upsample_bilinear2d": _upsampling,
-    "upsample_bicubic2d": _upsampling,
-    "_to_copy": _cast,
-    **dict.fromkeys(("native_layer_norm", "_softmax", "_log_softmax"), _norm),
-    **dict.fromkeys(("native_group_norm", "native_group_norm_backward"), _group_norm),
-    "native_layer_norm_backward": _layer_norm_backward,
-    **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
-    **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
-    **dict.fromkeys(kinds.ruled_by("windowed"), _pooling),
-    **dict.fromkeys(("_cudnn_rnn", "_cudnn_rnn_backward"), recurrent),
-    **dict.fromkeys(kinds.ruled_by("written-only"), _written_only),
-    **dict.fromkeys(kinds.ruled_by("looked-up"), _looked_up),
-    **dict.fromkeys(kinds.ruled_by("written-by-index"), _written_by_index),
+    name: function_of(__package__, text) for name, text in kinds.RULE_OF.items()
 }

@@ -19,19 +19,8 @@ ALIGNED: Final = 8
 
 Source: NVIDIA, Deep Learning Performance Guide, "Convolutional Layers", channels in and out.
 """
-
-
 BLOCK: Final = 64
 """Keys that a fused attention handles together: blocks on the diagonal are computed whole."""
-_CAUSAL_AT: Final = {
-    "_scaled_dot_product_flash_attention": 4,
-    "_scaled_dot_product_efficient_attention": 6,
-    "_scaled_dot_product_cudnn_attention": 6,
-    "_scaled_dot_product_flash_attention_backward": 11,
-    "_scaled_dot_product_efficient_attention_backward": 11,
-    "_scaled_dot_product_cudnn_attention_backward": 14,
-}
-"""Where ``is_causal`` stands among the arguments."""
 
 
 def matmul(op: OpRecord) -> Iterator[Work]:
@@ -114,11 +103,14 @@ def recurrent(op: OpRecord) -> Iterator[Work]:
             yield replace(whole, rows=inner, inner=tokens)
 
 
-def attention(op: OpRecord) -> Iterator[Work]:
-    """``(q, k, v: [b, h, l, e], …)``, after the gradient in a backward."""
+def attention(op: OpRecord, causal_at: int) -> Iterator[Work]:
+    """``(q, k, v: [b, h, l, e], …)``, after the gradient in a backward.
+
+    ``causal_at`` is where ``is_causal`` stands among the arguments.
+    """
     formula = find_flop_formula(op.name)
     given = given_tensors(op)
-    causal = argument(op, _CAUSAL_AT.get(op.name.split(".")[1], -1), "is_causal")
+    causal = argument(op, causal_at, "is_causal")
     query, key = given[1:3] if "backward" in op.name else given[:2]
     assert formula is not None
     yield Work(

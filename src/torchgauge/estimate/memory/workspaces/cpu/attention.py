@@ -10,7 +10,7 @@ from __future__ import annotations
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, tensor, up
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _PACKED_FROM = 64
@@ -32,7 +32,7 @@ def _sum_width(query: TensorSpec) -> int:
     return 2 * FLOAT if query.dtype == "float64" else FLOAT
 
 
-def _flash(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def flash(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scores, maxima, sums and results of a block of queries per thread.
 
     In bfloat16 copies of keys and values in the order of AMX tiles.
@@ -49,7 +49,7 @@ def _flash(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return platform.threads * rows * _sum_width(query), platform.threads * reduced, packed
 
 
-def _flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scores and their gradient of a block per thread, and a sum per query.
 
     Before them a copy of the output's gradient in the order of the heads inside of positions,
@@ -84,14 +84,7 @@ def _largest_product(query: TensorSpec, key: TensorSpec) -> int:
     return largest + FLOAT
 
 
-def _safe_softmax(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def safe_softmax(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Which scores are minus infinity, which rows are so as a whole, and a zero."""
     scores = tensor(op, 0)
     return scores.numel, scores.numel // max(1, scores.shape[-1]), FLOAT
-
-
-RULES: Rules = {
-    "aten._scaled_dot_product_flash_attention_for_cpu.default": _flash,
-    "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": _flash_backward,
-    "aten._safe_softmax.default": _safe_softmax,
-}

@@ -24,11 +24,11 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     read,
 )
 from torchgauge.estimate.memory.workspaces.operands import FLOAT
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 
-def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Copies of operands, and what is alive in the kernel or while its result is copied.
 
     ``convolution(source [N, C, …], weight, bias, stride, padding, dilation, …, groups)``.
@@ -58,7 +58,7 @@ def _transposed(case: Convolution, run: Convolution, platform: Platform) -> int:
     return taken
 
 
-def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input's gradient, then the weight's: the worse of the moments of both.
 
     ``convolution_backward(gradient [N, C, …], source, weight, bias sizes, stride, …, mask)``.
@@ -95,9 +95,3 @@ def _backwards(case: Convolution, output: TensorSpec) -> Convolution:
     return replace(
         case, source=output, result=case.source.shape, has_bias=False, is_transposed=False
     )
-
-
-RULES: Rules = {
-    "aten.convolution.default": _forward,
-    "aten.convolution_backward.default": _backward,
-}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.arguments import argument
-from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, default, itemsize, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, itemsize, tensor
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _BLOCK = 60 * 60
@@ -22,7 +22,7 @@ def _block(source: TensorSpec) -> int:
     return _BLOCK * itemsize(source) if len(source.shape) == 2 and source.numel >= _BLOCK else 0
 
 
-def _inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The factors, their pivots, and what checks them: measured, 2.13.
 
     Source: ``linalg_inv_ex_out`` in ``BatchLinearAlgebra.cpp``.
@@ -32,13 +32,13 @@ def _inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
 
 
-def _singular_values(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def singular_values(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The matrices, which LAPACK overwrites, and a number for each that says how it ended."""
     source = tensor(op, 0)
     return source.nbytes, prod(source.shape[:-2]) * FLOAT, _block(source)
 
 
-def _symmetric(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def symmetric(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``syevd``: ``2n² + 6n + 1`` numbers and ``5n + 3`` integers; for values alone, a copy.
 
     Values alone take ``22n`` numbers. The vectors are returned in the copy.
@@ -50,7 +50,7 @@ def _symmetric(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes, 22 * size * width
 
 
-def _general(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def general(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``geev``: a copy, the values in two parts, real vectors if there are any, and its array.
 
     The array is short in double precision up to about 125 rows, in single precision up to 11.
@@ -65,7 +65,7 @@ def _general(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return copies, values, (beside if with_vectors else alone) * size * width
 
 
-def _orthogonal(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def orthogonal(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Reflectors and the array of ``orgqr``; without ``Q``, a copy and that of ``geqrf``."""
     source = tensor(op, 0)
     least, width = min(source.shape[-2:]), itemsize(source)
@@ -75,32 +75,20 @@ def _orthogonal(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return scales, 32 * least * width
 
 
-def _reflected(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def reflected(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The array of ``orgqr``."""
     source = tensor(op, 0)
     return (32 * source.shape[-1] * itemsize(source),)
 
 
-def _least_squares(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def least_squares(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A copy of the matrices, and the array of ``gelsy``."""
     source = tensor(op, 0)
     return source.nbytes, 35 * source.shape[-1] * itemsize(source)
 
 
-def _factors(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def factors(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Both factors in one tensor, and the pivots."""
     source = tensor(op, 0)
     pivots = prod(source.shape[:-2]) * min(source.shape[-2:])
     return source.nbytes, pivots * FLOAT, _block(source)
-
-
-RULES: Rules = {
-    **default(_inverse, "linalg_inv_ex"),
-    **default(_singular_values, "_linalg_svd"),
-    **default(_symmetric, "_linalg_eigh"),
-    **default(_general, "linalg_eig _linalg_eigvals"),
-    **default(_orthogonal, "linalg_qr"),
-    **default(_reflected, "linalg_householder_product"),
-    **default(_least_squares, "linalg_lstsq"),
-    **default(_factors, "linalg_lu"),
-}

@@ -10,14 +10,12 @@ from torchgauge.estimate.memory.workspaces.operands import (
     HALF,
     INDEX,
     broadcast,
-    contiguous,
     copy_bytes,
-    default,
     itemsize,
     layout,
     tensor,
 )
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_UPSAMPLING = 128
@@ -29,7 +27,7 @@ _MAXIMUM = 2
 """PyTorch's number for embedding bags that take the maximum; 0 is the sum, 1 the mean."""
 
 
-def _pack_padded_sequence(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def pack_padded_sequence(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Contiguous pieces of one batch size each, where batches come first.
 
     Lengths are not recorded: steps that one sequence alone has are counted, though they are not
@@ -42,62 +40,58 @@ def _pack_padded_sequence(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (op.outputs[0].nbytes,)
 
 
-def _upsample(factors: int) -> Rule:
+def upsample(op: OpRecord, platform: Platform, factors: int) -> tuple[int, ...]:
     """Copies with the channels last of a small image's input and output.
 
     Else the positions and ``factors`` of the pixels that each line of the output is made of.
     Source: ``_use_vectorized_kernel_cond_2d`` and ``HelperInterpBase`` in
     ``cpu/UpSampleKernel.cpp``.
     """
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        source, output, order = tensor(op, 0), op.outputs[0], layout(op, 0)
-        last, sides = Layout.CHANNELS_LAST in order, output.shape[2:]
-        several = source.shape[1] > _VECTOR_CHANNELS
-        positions = factors * sum(sides) * (INDEX + itemsize(output))
-        if len(sides) != 2 or factors > _LINEAR:
-            return (0 if last and several and factors <= _LINEAR else positions,)
-        colours = factors == _LINEAR and source.shape[1] == _VECTOR_CHANNELS
-        if not (last and several) and not colours and sum(sides) > _SMALL_UPSAMPLING:
-            return (positions,)
-        made_so = Layout.SUGGESTS_CHANNELS_LAST in order
-        return 0 if last else source.nbytes, 0 if made_so else output.nbytes
-
-    return rule
+    source, output, order = tensor(op, 0), op.outputs[0], layout(op, 0)
+    last, sides = Layout.CHANNELS_LAST in order, output.shape[2:]
+    several = source.shape[1] > _VECTOR_CHANNELS
+    positions = factors * sum(sides) * (INDEX + itemsize(output))
+    if len(sides) != 2 or factors > _LINEAR:
+        return (0 if last and several and factors <= _LINEAR else positions,)
+    colours = factors == _LINEAR and source.shape[1] == _VECTOR_CHANNELS
+    if not (last and several) and not colours and sum(sides) > _SMALL_UPSAMPLING:
+        return (positions,)
+    made_so = Layout.SUGGESTS_CHANNELS_LAST in order
+    return 0 if last else source.nbytes, 0 if made_so else output.nbytes
 
 
-def _upsample_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def upsample_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
     strange = not layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
     return (tensor(op, 0).nbytes if strange else 0,)
 
 
-def _of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input as floats, where it has whole numbers (``TensorIteratorBase::compute_types``)."""
     source, output = tensor(op, 0), op.outputs[0]
     is_whole = source.dtype.startswith(("int", "uint", "bool"))
     return (output.nbytes if is_whole else 0,)
 
 
-def _roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Over several dimensions, the result of all but the first (``roll_common``)."""
     return (op.outputs[0].nbytes if len(integers(op, 2)) > 1 else 0,)
 
 
-def _sort(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def sort(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension (``sort_stable_kernel`` in ``cpu/SortingKernel.cpp``)."""
     shape = tensor(op, 0).shape
     return (shape[integer(op, 1, "dim", -1)] * INDEX if shape else 0,)
 
 
-def _unfold_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def unfold_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension, where windows overlap (``UnfoldBackward.cpp``)."""
     shape = integers(op, 1)
     extent = shape[integer(op, 2)] if shape else 1
     return (extent * INDEX if integer(op, 4) < integer(op, 3) else 0,)
 
 
-def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input in the dtype of the result, where it has another.
 
     Source: ``impl_func_cum_ops`` in ``ReduceOps.cpp``.
@@ -106,7 +100,7 @@ def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return () if tensor(op, 0).dtype == result.dtype else (result.nbytes,)
 
 
-def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The mask as integers and their sum, which are gone when the result is made.
 
     A tensor or mask that is broadcast or not contiguous takes the parallel kernel. That one holds
@@ -121,15 +115,17 @@ def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(0, counted) if is_serial else max(2 * count * INDEX, counted),)
 
 
-def _copied(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A copy of the input.
+def as_large_as(op: OpRecord, platform: Platform, position: int) -> tuple[int, ...]:
+    """A tensor of the size of an argument.
 
-    Of a median it is sorted in part (``median_impl`` in ``Sorting.cpp``).
+    Of a median, the input sorted in part (``median_impl`` in ``Sorting.cpp``). Of CTC loss, the
+    logarithms of the backward variables, as many as there are of the forward ones
+    (``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``).
     """
-    return (tensor(op, 0).nbytes,)
+    return (tensor(op, position).nbytes,)
 
 
-def _unfolded(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def unfolded(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A tensor like the images, given away for the result, and a contiguous copy of them.
 
     Source: ``im2col_out_cpu_template`` in ``Im2Col.cpp``.
@@ -137,7 +133,7 @@ def _unfolded(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return tensor(op, 0).nbytes, copy_bytes(op, 0)
 
 
-def _triangle(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def triangle(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous copy of matrices that do not follow one another.
 
     Source: ``checkTrilTriuBatchContiguous`` in ``TriangularOps.cpp``.
@@ -146,7 +142,7 @@ def _triangle(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return () if follow else (copy_bytes(op, 0),)
 
 
-def _unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The sorted values, where each was, and numbers to sort by, gone when there are results.
 
     Source: ``unique_cpu_sorted_template`` in ``Unique.cpp``.
@@ -156,23 +152,23 @@ def _unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes + places, max(0, places - sum(made.nbytes for made in op.outputs))
 
 
-def _unique_rows(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def unique_rows(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The rows that are left (``_unique_dim_cpu_template`` in ``Unique.cpp``)."""
     return (op.outputs[0].nbytes,)
 
 
-def _kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input and the position of each element (``kthvalue_out_impl_cpu``, ``Sorting.cpp``)."""
     source = tensor(op, 0)
     return source.nbytes, source.numel * INDEX
 
 
-def _around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A second tensor of the same size: measured, 2.13."""
     return (op.outputs[0].nbytes,)
 
 
-def _smoothed(support: int) -> Rule:
+def smoothed(op: OpRecord, platform: Platform, support: int) -> tuple[int, ...]:
     """The image resized along its lines, and positions and weights of one direction at a time.
 
     ``_upsample_bilinear2d_aa(input, output_size, align_corners, scales_h, scales_w)``. Each pixel
@@ -181,23 +177,19 @@ def _smoothed(support: int) -> Rule:
     ``separable_upsample_generic_Nd_kernel_impl`` and ``_compute_index_ranges_weights`` in
     ``cpu/UpSampleKernel.cpp``.
     """
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        source, output = tensor(op, 0), op.outputs[0]
-        width = itemsize(output)
-        weights = [
-            made * (4 * INDEX + width * (2 * ceil(support / 2 * max(1.0, scale)) + 1))
-            for given, made, scale in zip(
-                source.shape[-2:], output.shape[-2:], _scales(op), strict=True
-            )
-            if given != made
-        ]
-        if len(weights) < 2:
-            return tuple(weights)
-        between = prod(source.shape[:-1]) * output.shape[-1] * width
-        return between, max(weights)
-
-    return rule
+    source, output = tensor(op, 0), op.outputs[0]
+    width = itemsize(output)
+    weights = [
+        made * (4 * INDEX + width * (2 * ceil(support / 2 * max(1.0, scale)) + 1))
+        for given, made, scale in zip(
+            source.shape[-2:], output.shape[-2:], _scales(op), strict=True
+        )
+        if given != made
+    ]
+    if len(weights) < 2:
+        return tuple(weights)
+    between = prod(source.shape[:-1]) * output.shape[-1] * width
+    return between, max(weights)
 
 
 def _scales(op: OpRecord) -> list[float]:
@@ -215,20 +207,12 @@ def _scales(op: OpRecord) -> list[float]:
     ]
 
 
-def _ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The logarithms of the backward variables, as many as there are of the forward ones.
-
-    Source: ``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``.
-    """
-    return (tensor(op, 6).nbytes,)
-
-
-def _repeat(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def repeat(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Numbers of the repeated dimensions as tensors: measured, 2.13."""
     return (4 * INDEX * len(integers(op, 1)) if op.outputs[0].numel else 0,)
 
 
-def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sums over the bag of each index, then numbers per bag of a mean or maximum.
 
     Source: ``_embedding_bag_cpu_impl_out`` and ``make_offset2bag`` in ``EmbeddingBag.cpp``.
@@ -243,7 +227,7 @@ def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(0, first, op.outputs[0].shape[0] * apart),)
 
 
-def _bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sorted indices, their order, and the bag of each; of a maximum the rows that have it.
 
     Source: ``_embedding_bag_backward``, ``_embedding_bag_dense_backward_cpu_sum_mean`` and
@@ -259,7 +243,7 @@ def _bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(2 * bag_of_index - op.outputs[0].nbytes, bag_of_index + 3 * indices.nbytes),)
 
 
-def _gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The result in float32, where it has half of that: measured, 2.13."""
     output = op.outputs[0]
     if output.dtype not in HALF or len(output.shape) < 2:
@@ -267,7 +251,7 @@ def _gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (output.numel * FLOAT if Layout.CONTIGUOUS in layout(op, 1) else 0,)
 
 
-def _scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What is written to in float32, where it has half of that: measured, 2.13.
 
     Means count what they are of with ones, unless the index is expanded (``scatter_reduce_two`` in
@@ -281,7 +265,7 @@ def _scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return written.nbytes + max(own, written.numel), tensor(op, 3).nbytes
 
 
-def _masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What ``masked_select`` takes, then its result and the zeros that follow it.
 
     Source: ``masked_scatter_backward_symint`` in ``TensorAdvancedIndexing.cpp``.
@@ -292,7 +276,7 @@ def _masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...
     return (max(made, counted),)
 
 
-def _logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The maxima, and the input less them; before, their sizes and where they are infinite.
 
     Source: ``logsumexp_out_impl`` in ``ReduceOps.cpp``.
@@ -303,7 +287,7 @@ def _logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(less, output.nbytes + INDEX + width + output.numel),)
 
 
-def _joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One operand of another dtype at a time, copied on its way to the result: measured, 2.13."""
     parts, output = op.args[0], op.outputs[0]
     assert isinstance(parts, tuple)
@@ -315,7 +299,7 @@ def _joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(others, default=0),)
 
 
-def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Both products of one step of the loop (``_trilinear`` in ``Linear.cpp``)."""
     factors = [tensor(op, position).shape for position in range(3)]
     expands = [integers(op, position) for position in (3, 4, 5)]
@@ -329,56 +313,6 @@ def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return first * width, second * width
 
 
-def _fourier(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def fourier(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What the recorder noted from the strides (``trace/shapes/fourier.py``)."""
     return (integer(op, ABSENT, "scratch_bytes", 0),)
-
-
-RULES: Rules = {
-    **default(_fourier, "_fft_r2c _fft_c2c _fft_c2r"),
-    **default(_ctc_loss_backward, "_ctc_loss_backward"),
-    "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
-    **default(_masked_select, "masked_select"),
-    **default(_masked_scatter_backward, "masked_scatter_backward"),
-    **default(_copied, "median nanmedian"),
-    **default(_unfolded, "im2col"),
-    **default(contiguous(0), "col2im"),  # ``col2im_out_cpu_template`` in ``Col2Im.cpp``
-    **default(_triangle, "tril triu"),
-    **default(_unique, "_unique2"),
-    **default(_unique_rows, "unique_dim"),
-    **default(_kth_value, "kthvalue"),
-    "aten.normal.Tensor_float": _around_means,
-    **default(_smoothed(_LINEAR), "_upsample_bilinear2d_aa"),
-    **default(_smoothed(4), "_upsample_bicubic2d_aa"),
-    **default(_pack_padded_sequence, "_pack_padded_sequence"),
-    **default(_upsample(1), "upsample_nearest1d upsample_nearest2d upsample_nearest3d"),
-    **{f"aten._upsample_nearest_exact{count}d.default": _upsample(1) for count in (1, 2, 3)},
-    **default(_upsample(_LINEAR), "upsample_linear1d upsample_bilinear2d upsample_trilinear3d"),
-    **default(_upsample(4), "upsample_bicubic2d"),
-    **default(_upsample_backward, "upsample_nearest2d_backward upsample_bilinear2d_backward"),
-    **default(_of_floats, """
-        acos acosh asin asinh atan atanh cos cosh digamma erf erfc erfinv exp exp2 expm1 i0
-        lgamma log log10 log1p log2 logit reciprocal rsqrt sigmoid sin sinc sinh sqrt tan tanh
-    """),
-    **default(contiguous(0), "_softmax _log_softmax"),  # ``SoftMax.cpp``
-    **default(contiguous(0, 1), "_softmax_backward_data _log_softmax_backward_data"),
-    **default(contiguous(1), "embedding"),  # reshaped indices (``Embedding.cpp``)
-    **default(contiguous(0, 1), "embedding_dense_backward"),
-    **default(_bags, "_embedding_bag _embedding_bag_forward_only"),
-    **default(_bags_backward, "_embedding_bag_backward"),
-    **default(_roll, "roll"),
-    **default(_repeat, "repeat"),
-    **default(_gather, "gather"),
-    **{
-        f"aten.scatter{kind}{in_place}.{overload}": _scatter
-        for in_place in ("", "_")
-        for kind, overload in (("", "src"), ("", "value"), ("_add", "default"), ("_reduce", "two"))
-    },
-    **default(_logsumexp, "logsumexp"),
-    **default(_joined, "cat stack"),
-    **default(_trilinear, "_trilinear"),
-    **default(_sort, "sort"),
-    "aten.sort.stable": _sort,
-    **default(_unfold_backward, "unfold_backward"),
-    **default(_cumulative, "cumsum cumprod"),
-}  # fmt: skip

@@ -7,11 +7,11 @@ PyTorch's ``aten/src/ATen/native`` (2.6–2.13).
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.matrices import BATCHED, PRODUCTS, copied
+from torchgauge.estimate.memory.workspaces.matrices import copied
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_BATCHED = 400
@@ -24,25 +24,26 @@ _REORDERED_FROM = 4096
 """Elements from which on it takes them."""
 
 
-def _product(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    first, output = PRODUCTS[op.name], op.outputs[0]
+def product(op: OpRecord, platform: Platform, first: int) -> tuple[int, ...]:
+    """Copies for BLAS, or what oneDNN takes for half precision."""
+    output = op.outputs[0]
     if output.dtype in HALF:
         return _half_product(op, first)
-    return copied(op, first) if output.dtype in _BLAS and output.numel > 0 else ()
+    return copied(op, platform, first) if output.dtype in _BLAS and output.numel > 0 else ()
 
 
-def _batched(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def batched(op: OpRecord, platform: Platform, first: int) -> tuple[int, ...]:
     """One matrix at a time is copied; conjugates are written out for all matrices."""
-    first, output = BATCHED[op.name], op.outputs[0]
+    output = op.outputs[0]
     batch, rows, columns = output.shape
     if output.dtype in HALF:
         return _half_product(op, first)
     if batch == 0:
-        return copied(op, first)
+        return copied(op, platform, first)
     whole = _conjugates(op, first)
     if output.dtype not in _BLAS or rows * columns * tensor(op, first).shape[-1] < _SMALL_BATCHED:
         return whole
-    apart = tuple(size // batch for size in copied(op, first))
+    apart = tuple(size // batch for size in copied(op, platform, first))
     return tuple(map(max, whole, apart)) if len(apart) == len(whole) else whole
 
 
@@ -85,7 +86,7 @@ def _half_product(op: OpRecord, first: int) -> tuple[int, ...]:
     return *copies, scratch
 
 
-def _scaled_mm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def scaled_mm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The right operand in rows; with a scale per row both operands and the result in float32.
 
     Source: ``_scaled_mm_out_cpu`` in ``Blas.cpp``; the sizes are measured, PyTorch 2.13 with oneDNN
@@ -102,10 +103,3 @@ def _scaled_mm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return copied, floats, max(floats, 2 * right.numel * FLOAT, product)
     reorder = _REORDER if copied >= _REORDERED_FROM else 0
     return copied, max(3 * FLOAT, reorder - output.nbytes)
-
-
-RULES: Rules = {
-    **dict.fromkeys(PRODUCTS, _product),
-    **dict.fromkeys(BATCHED, _batched),
-    "aten._scaled_mm.default": _scaled_mm,
-}

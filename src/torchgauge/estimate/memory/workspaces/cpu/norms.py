@@ -8,12 +8,12 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.arguments import integer, integers, mask, tensor
-from torchgauge.estimate.memory.workspaces.operands import FLOAT, contiguous, copy_bytes, layout
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, copy_bytes, layout
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
-def _batch_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def batch_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A factor and a summand per channel, and sums per thread with channels last in training.
 
     Where the input is neither contiguous nor channels last, the reciprocal deviation instead: the
@@ -34,7 +34,7 @@ def _batch_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return channel, channel, platform.threads * channel if training and flat else 0
 
 
-def _batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input's gradient a second time, where it is asked for and the layouts agree.
 
     Then, with channels last, sums of two kinds per thread. Source:
@@ -53,7 +53,7 @@ def _batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(again, 2 * platform.threads * channel if flat else 0),)
 
 
-def _layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Contiguous copies, and sums of the weight's and the bias' gradients per thread.
 
     Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
@@ -64,7 +64,7 @@ def _layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return *copies, 2 * platform.threads * prod(integers(op, 2)) * FLOAT
 
 
-def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """With channels last, a factor and a summand per sample and channel.
 
     Source: ``GroupNormKernelImplChannelsLastInternal`` in ``cpu/group_norm_kernel.cpp``.
@@ -73,16 +73,6 @@ def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (2 * integer(op, 3) * integer(op, 4) * FLOAT if last else 0,)
 
 
-def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Two sums per sample and channel (``GroupNormBackwardKernelImpl``)."""
     return (integer(op, 5) * integer(op, 6) * FLOAT,) * 2
-
-
-RULES: Rules = {
-    "aten.native_batch_norm.default": _batch_norm,
-    "aten.native_batch_norm_backward.default": _batch_norm_backward,
-    "aten.native_layer_norm.default": contiguous(0),  # ``layer_norm_cpu`` in ``layer_norm.cpp``
-    "aten.native_layer_norm_backward.default": _layer_norm_backward,
-    "aten.native_group_norm.default": _group_norm,
-    "aten.native_group_norm_backward.default": _group_norm_backward,
-}

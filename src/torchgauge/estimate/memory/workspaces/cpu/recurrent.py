@@ -8,7 +8,7 @@ Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/nati
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, tensor, up
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord
 
 _PAGE = 4096
@@ -77,7 +77,7 @@ def _inference_scratch(steps: int, batch: int, inputs: int, size: int, platform:
     return sum(up(n, _PAGE) for n in sizes) + known + again
 
 
-def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The sum of both biases, both weights in oneDNN's layout, gates."""
     sizes = _sizes(op)
     if sizes is None:
@@ -92,7 +92,7 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return bias, *weights, _inference_scratch(steps, batch, inputs, size, platform)
 
 
-def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Zeros for gradients that there are none of, weights with padded rows, gradients, gates."""
     sizes = _sizes(op)
     if sizes is None:
@@ -110,9 +110,3 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     if op.args[10] is not None and any(Layout.CONTIGUOUS not in layout for layout in layouts):
         missing.append(steps * state)
     return *missing, *weights, *gradients, outputs * FLOAT, _scratch(steps, batch, size, platform)
-
-
-RULES: Rules = {
-    "aten.mkldnn_rnn_layer.default": _forward,
-    "aten.mkldnn_rnn_layer_backward.default": _backward,
-}

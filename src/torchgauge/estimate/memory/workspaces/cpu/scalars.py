@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch
-from torchgauge.estimate.memory.workspaces.operands import HALF, default, itemsize, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.operands import HALF, itemsize, tensor
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _NUMBERS: dict[type, tuple[str, int]] = {
@@ -20,13 +20,9 @@ _NUMBERS: dict[type, tuple[str, int]] = {
     complex: ("complex128", 16),
 }  # fmt: skip
 """By type: the dtype of a number as a tensor, and its bytes."""
-_BASES = (
-    "add", "sub", "mul", "div", "floor_divide", "rsub", "remainder",
-    "eq", "ne", "lt", "le", "gt", "ge",
-)  # fmt: skip
 
 
-def _cast_operand(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def cast_operand(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number, the number in the common dtype, and copies of what has another dtype."""
     tensor, number = op.args[0], op.args[1]
     if isinstance(tensor, TensorSpec) and isinstance(number, TensorSpec):
@@ -89,7 +85,7 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     return tuple(spec.numel * width for spec in copied)
 
 
-def _cast_of_three(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def cast_of_three(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Operands that another one of three has promoted (``addcmul`` and ``addcdiv``)."""
     specs = [spec for spec in op.args[:3] if isinstance(spec, TensorSpec)]
     widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, itemsize(s)))
@@ -100,17 +96,17 @@ def _is_float(spec: TensorSpec) -> bool:
     return spec.dtype.startswith(("float", "bfloat", "complex"))
 
 
-def _mean(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def mean(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The count that the sum is divided by, and what sums half precision in float32."""
     source, output = tensor(op, 0), op.outputs[0]
     copied = 0 if source.dtype == "float32" else source.numel  # half precision, cast to float32
     scratch = mean_scratch(copied, output.numel, output.dtype, itemsize(output), platform)
     if output.dtype in HALF:
         return (scratch,)
-    return (max((scratch, *_sum(op, platform))),)
+    return (max((scratch, *summed(op, platform))),)
 
 
-def _sum(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def summed(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input in the dtype of the sum (``make_reduction_from_out_ty`` in ``ReduceOpsUtils.h``).
 
     Half precision is summed as it is.
@@ -119,22 +115,3 @@ def _sum(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     if source.dtype == output.dtype:
         return ()
     return (source.numel * itemsize(output),)
-
-
-RULES: Rules = {
-    **{
-        f"aten.{base}{suffix}.{overload}": _cast_operand
-        for base in _BASES
-        for suffix in ("", "_")
-        for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
-    },
-    **default(_cast_operand, "atan2 maximum minimum"),
-    "aten.fmod.Tensor": _cast_operand,
-    "aten.pow.Tensor_Tensor": _cast_operand,
-    **default(_cast_of_three, "addcmul addcmul_ addcdiv addcdiv_"),
-    **default(_mean, "mean"),
-    "aten.mean.dim": _mean,
-    **default(_sum, "sum prod"),
-    "aten.sum.dim_IntList": _sum,
-    "aten.prod.dim_int": _sum,
-}

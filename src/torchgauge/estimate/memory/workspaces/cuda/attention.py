@@ -9,11 +9,11 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, itemsize, tensor, up
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord
 
 
-def _flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sums of the query's gradient in float32, and one float a row; keys expanded when grouped."""
     query, key = tensor(op, 1), tensor(op, 2)
     batch, heads, length, size = query.shape
@@ -25,7 +25,7 @@ def _flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return rows * padded * FLOAT, rows * FLOAT, expanded, expanded
 
 
-def _efficient_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def efficient_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One float a row; for half precision also the gradients' sums in float32."""
     query = tensor(op, 1)
     batch, heads, length = query.shape[:3]
@@ -36,17 +36,10 @@ def _efficient_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return batch * heads * up(length, 32) * FLOAT, sums
 
 
-def _cudnn_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def cudnn_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sums of the query's gradient in float32.
 
     Assumes: cuDNN keeps what FlashAttention keeps; its workspace is not documented.
     """
     query = tensor(op, 1)
     return prod(query.shape) * FLOAT, prod(query.shape[:3]) * FLOAT
-
-
-RULES: Rules = {
-    "aten._scaled_dot_product_flash_attention_backward.default": _flash_backward,
-    "aten._scaled_dot_product_efficient_attention_backward.default": _efficient_backward,
-    "aten._scaled_dot_product_cudnn_attention_backward.default": _cudnn_backward,
-}

@@ -32,7 +32,7 @@ from torchgauge.estimate.memory.workspaces.operands import (
     layout,
     tensor,
 )
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _MOST_ELEMENTS = 2**31 - 1
@@ -70,7 +70,7 @@ _WIDENED_CHANNELS, _OWN_WINDOW = 4, 5
 """Of a group of one channel, 16 bytes of TF32; the widest window with kernels of its own."""
 
 
-def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``convolution(input, weight, bias, stride, padding, dilation, transposed, …, groups)``.
 
     Returns what is known and, last, what is expected of a plan.
@@ -84,7 +84,7 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return *_reordered(op, 0, 1), columns, plan
 
 
-def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``convolution_backward(grad, input, weight, bias_sizes, stride, …, groups, mask)``.
 
     Returns what is known and, last, what is expected of a plan.
@@ -206,9 +206,3 @@ def _widened_bytes(op: OpRecord, platform: Platform) -> int:
         return 0
     fast = platform.compute_capability in _FAST_TF32
     return _WIDENED_CHANNELS * (source.nbytes + grad.nbytes) if fast else 0
-
-
-RULES: Rules = {
-    "aten.convolution.default": _forward,
-    "aten.convolution_backward.default": _backward,
-}

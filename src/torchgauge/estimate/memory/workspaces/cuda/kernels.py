@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torchgauge.estimate.arguments import argument, integer, tensor
-from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, contiguous, copy_bytes
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, copy_bytes
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _INT = 4
@@ -13,7 +13,7 @@ _DIRECT_INDICES = 3072
 _ROWS_PER_THREAD = 10
 
 
-def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sorted indices with their origins, and partial sums per segment of equal ones.
 
     ``embedding_dense_backward(grad [..., D], indices, num_weights, padding_idx, scale)``.
@@ -30,7 +30,7 @@ def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return sorting, sorting, 3 * count * _INT, partial * _INT, sums
 
 
-def _index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sorted positions with their origins, when values are accumulated.
 
     Source: ``index_put_with_sort_kernel`` in PyTorch's ``aten/src/ATen/native/cuda/Indexing.cu``.
@@ -43,39 +43,16 @@ def _index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return 2 * count * INDEX, 2 * count * INDEX
 
 
-def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Two sums per sample and channel, and their products with the statistics.
+def group_norm(op: OpRecord, platform: Platform, samples_at: int) -> tuple[int, ...]:
+    """Scale and shift per sample and channel; of the backward two sums.
 
-    Source: ``GroupNormBackwardKernelImplInternal`` in ``aten/src/ATen/native/cuda``.
+    Both numbers are arguments, from ``samples_at`` on. Source: ``GroupNormKernelImplInternal`` and
+    ``GroupNormBackwardKernelImplInternal`` in PyTorch's ``aten/src/ATen/native/cuda``.
     """
-    return (integer(op, 5) * integer(op, 6) * FLOAT,) * 2
+    return (integer(op, samples_at) * integer(op, samples_at + 1) * FLOAT,) * 2
 
 
-def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Scale and shift per sample and channel (``GroupNormKernelImplInternal``)."""
-    return (integer(op, 3) * integer(op, 4) * FLOAT,) * 2
-
-
-def _softmax_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def softmax_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The gradient times the output (``softmax_backward_cuda_out`` in ``SoftMax.cu``)."""
     product = tensor(op, 0).nbytes
     return product, product if copy_bytes(op, 0) else 0, copy_bytes(op, 1)
-
-
-RULES: Rules = {
-    # ``layer_norm_cuda`` and ``layer_norm_backward_cuda`` in ``layer_norm_kernel.cu``
-    "aten.native_layer_norm.default": contiguous(0),
-    "aten.native_layer_norm_backward.default": contiguous(0, 1),
-    # ``host_softmax`` and ``host_softmax_backward`` in ``SoftMax.cu``
-    "aten._softmax.default": contiguous(0),
-    "aten._log_softmax.default": contiguous(0),
-    "aten._softmax_backward_data.default": _softmax_backward,
-    "aten._log_softmax_backward_data.default": contiguous(0, 1),
-    "aten.embedding_dense_backward.default": _embedding_backward,
-    "aten.index_put.default": _index_put,
-    "aten.index_put_.default": _index_put,
-    "aten._index_put_impl_.default": _index_put,
-    "aten._unsafe_index_put.default": _index_put,
-    "aten.native_group_norm.default": _group_norm,
-    "aten.native_group_norm_backward.default": _group_norm_backward,
-}
