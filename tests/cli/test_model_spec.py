@@ -175,6 +175,19 @@ def test_a_function_and_a_finished_model_are_taken(folder):
     assert not any(parameter.is_meta for parameter in finished.parameters())
 
 
+def test_an_exported_program_gives_its_module_and_its_inputs(folder):
+    (folder / "program.py").write_text(
+        "import torch\n"
+        "def export():\n"
+        "    return torch.export.export(torch.nn.Linear(4, 2), (torch.zeros(3, 4),))\n"
+        "ready = export()\n"
+    )
+    for text in ("program.py:ready", "program.py:export"):
+        made = build(text)
+        assert sum(parameter.numel() for parameter in made.model.parameters()) == 10
+        assert made.default_inputs.data[0].shape == (3, 4)
+
+
 def test_a_constructor_that_needs_real_values_is_built_for_real_with_a_warning(folder):
     made = build("net.py:Real")
     assert not made.model.weight.is_meta

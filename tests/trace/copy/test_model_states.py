@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
+from torchgauge.errors import UsageError
 
 
 def plain() -> nn.Module:
@@ -58,7 +59,7 @@ def data_parallel() -> nn.Module:
 def test_counts_are_the_same_in_every_state(build: Callable[[], nn.Module]) -> None:
     report = tg.analyze(build(), (3, 4))
     assert (report.totals.params, report.totals.forward_macs) == (PARAMS, MACS)
-    assert report.not_counted == ()
+    assert report.not_counted == () == report.warnings
 
 
 def test_half_precision_shows_in_dtype_and_bytes() -> None:
@@ -77,6 +78,17 @@ def test_scripted_modules_are_listed_and_it_is_said() -> None:
     assert any("scripted" in text for text in report.assumptions)
     structure = tg.analyze(scripted())
     assert structure.totals.params == PARAMS and structure.memory is None
+
+
+def test_frozen_scripts_have_no_parameters_and_it_is_said() -> None:
+    def frozen() -> nn.Module:
+        return torch.jit.freeze(scripted().eval())  # type: ignore[no-untyped-call,no-any-return]
+
+    report = tg.analyze(frozen(), (3, 4))
+    assert (report.totals.params, report.totals.forward_macs) == (0, MACS)
+    assert any("frozen by torch.jit.freeze" in text for text in report.assumptions)
+    with pytest.raises(UsageError, match=r"frozen by torch\.jit\.freeze"):
+        tg.analyze(frozen(), (3, 4), scenario=tg.Scenario(mode="training"))
 
 
 def test_training_of_traced_models() -> None:

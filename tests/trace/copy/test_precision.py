@@ -125,6 +125,45 @@ def test_autocast_runs_over_float32_weights(precision, built):
     assert found.outputs[0].tensor.dtype == ("bfloat16" if "bf16" in precision else "float16")
 
 
+class Widened(nn.Module):
+    """One layer in double precision between others, as solvers and losses have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 2)
+        self.middle = nn.Linear(8, 8).double()
+        self.register_buffer("scale", torch.ones(8, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.middle(self.first(x).double()) * self.scale
+        return self.last(y.float())
+
+
+DOUBLES = {
+    "linear": lambda: nn.Linear(8, 8).double(),
+    "convolution": lambda: nn.Sequential(nn.Unflatten(1, (1, 8)), nn.Conv1d(1, 4, 3)).double(),
+    "norm": lambda: nn.LayerNorm(8).double(),
+    "one layer": Widened,
+    "script": lambda: torch.jit.script(nn.Linear(8, 8).double()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is not supported:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["inference", "training"])
+@pytest.mark.parametrize("name", DOUBLES)
+def test_autocast_leaves_double_precision_alone(name, mode):
+    model = DOUBLES[name]()
+    report = report_of(model, (4, 8), "bf16-autocast", mode)
+    x = torch.ones(4, 8, dtype=next(model.parameters()).dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        real = model(x)
+    assert report.outputs[0].tensor.dtype == str(real.dtype).removeprefix("torch.")
+    sizes = sum(p.nbytes for p in model.parameters())
+    assert report.memory.parameter_bytes == report.totals.param_bytes == sizes
+    assert "parameters in float64 are not cast" in " ".join(report.assumptions)
+
+
 def test_inputs_that_are_given_are_cast_but_for_autocast():
     x = torch.ones(4, 8, dtype=torch.float64)
     layer = nn.Linear(8, 8)

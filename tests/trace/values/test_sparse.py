@@ -184,6 +184,17 @@ def test_sparse_gradients_of_an_embedding(uses: int, execution: str) -> None:
     assert predicted_peak(report) == real_peak(model, ids, training=True)
 
 
+def test_sparse_adam_updates_the_rows_that_were_looked_up() -> None:
+    """Its step takes the real gradients of one row each: the indices say how many there are."""
+    ids = torch.randint(500, (60, 5))
+    model = Tables(1)
+    model.head.requires_grad_(False)
+    scenario = tg.Scenario(mode="training", optimizer="torch.optim:SparseAdam")
+    memory = tg.analyze(model, input_data=(ids,), scenario=scenario).memory
+    assert memory is not None
+    assert memory.optimizer_bytes == 2 * model.table.weight.nbytes
+
+
 def test_a_sparse_gradient_counts_as_one() -> None:
     ids = torch.randint(500, (60, 5))
     scenario = tg.Scenario(mode="training", optimizer="sgd")

@@ -15,6 +15,8 @@ from torchgauge.models.exported_archive import check_archive, without_pickled_co
 from torchgauge.models.sources.library import quiet_library
 
 if TYPE_CHECKING:
+    import torch
+
     from torchgauge.models.spec import ModelSpec
 
 
@@ -35,16 +37,21 @@ def build(spec: ModelSpec) -> ModelBuild:
             model = program.module()
     except Exception as error:
         raise _load_error(path, error) from error
-    inputs = None
-    if program.example_inputs is not None:
-        positional, keywords = program.example_inputs
-        inputs = DefaultInputs(
-            data=tuple(positional),
-            keywords=dict(keywords),
-            why="inputs: the examples that the program was exported with "
-            "(choose with --input-size)",
-        )
-    return ModelBuild(model=model, name=path.stem, spec=spec.text, default_inputs=inputs)
+    return ModelBuild(
+        model=model, name=path.stem, spec=spec.text, default_inputs=example_inputs(program)
+    )
+
+
+def example_inputs(program: torch.export.ExportedProgram) -> DefaultInputs | None:
+    """Return the inputs that a program was exported with, ``None`` where it has none."""
+    if program.example_inputs is None:
+        return None
+    positional, keywords = program.example_inputs
+    return DefaultInputs(
+        data=tuple(positional),
+        keywords=dict(keywords),
+        why="inputs: the examples that the program was exported with (choose with --input-size)",
+    )
 
 
 def _check_archive(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.errors import ModelSpecError, TorchGaugeError
 from torchgauge.models.build import ModelBuild, construct, error_place, failed, first_line
+from torchgauge.models.sources.exported_source import example_inputs
 from torchgauge.models.suggest import did_you_mean, nearest
 from torchgauge.models.torchvision_operators import define_missing_operators
 
@@ -32,17 +33,27 @@ def build(spec: ModelSpec) -> ModelBuild:
     module = _import(spec)
     found = _attribute(module, spec)
     warnings: tuple[str, ...] = ()
-    if isinstance(found, torch.nn.Module):
+    model = found
+    if isinstance(found, (torch.nn.Module, torch.export.ExportedProgram)):
         _check_takes_nothing(spec, found)
-        model = found
     else:
         model, warnings = _call(spec, found, _source_file(module))
+    inputs = None
+    if isinstance(model, torch.export.ExportedProgram):
+        inputs = example_inputs(model)
+        model = model.module()
     if not isinstance(model, torch.nn.Module):
         raise ModelSpecError(
             f"{spec.without_arguments} gives {_a(type(model).__name__)}, not a torch.nn.Module",
             hint="name a class, a function that returns one model, or a model",
         )
-    return ModelBuild(model=model, name=type(model).__name__, spec=spec.text, warnings=warnings)
+    return ModelBuild(
+        model=model,
+        name=type(model).__name__,
+        spec=spec.text,
+        default_inputs=inputs,
+        warnings=warnings,
+    )
 
 
 def load(text: str) -> Any:

@@ -34,6 +34,10 @@ def constructed_value(tensor: torch.Tensor) -> torch.Tensor | None:
     return CONSTRUCTED.get(tensor)
 
 
+_OF_EXPORT = ("FakeTensor", "FunctionalTensor")
+"""Tensors by which ``torch.export`` follows a model: PyTorch ends the process if they fail here."""
+
+
 class _Construction(DispatchMode):
     """Send every factory to the meta device and keep small values."""
 
@@ -58,6 +62,8 @@ class _Construction(DispatchMode):
     ) -> Any:
         if types and any_wrapper(types):
             return NotImplemented
+        if any(kind.__name__ in _OF_EXPORT for kind in types):
+            return func(*args, **(kwargs or {}))
         was_inside, self.is_inside = self.is_inside, True
         try:
             return self._run(func, args, kwargs)

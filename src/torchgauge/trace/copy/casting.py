@@ -20,12 +20,15 @@ class Casting:
     Casts what ``model.float()``, ``.bfloat16()`` and ``.half()`` do, which are registered
     parameters and buffers of floating-point numbers: no other attribute, and no integers.
     Quantized parameters of one byte a number stay; those with tensors inside cast themselves.
+    Autocast's float32 weights leave float64 as it is, which autocast never casts
+    (``is_eligible`` in PyTorch's ``aten/src/ATen/autocast_mode.h``).
     """
 
     def __init__(self, scenario: Scenario, model: nn.Module, plan: InputPlan) -> None:
         precision = Precision(scenario.precision)
         self.precision = precision
         self.dtype = dtype_named(precision.parameter_dtype)
+        self._stays = torch.float64 if precision.autocast_dtype is not None else None
         self._dtypes: dict[int, torch.dtype] = {}
         if self.dtype is not None:
             for tensors in tensors_of(model):
@@ -50,7 +53,8 @@ class Casting:
 
     def made(self, planned: InputTensor) -> InputTensor:
         """Return an input that is made from its size, in the dtype that the model has."""
-        if self.dtype is None or not (planned.is_guess and planned.dtype.is_floating_point):
+        is_guess = planned.is_guess and planned.dtype.is_floating_point
+        if self.dtype is None or planned.dtype is self._stays or not is_guess:
             return planned
         return planned.with_dtype(self.dtype)
 
@@ -58,7 +62,7 @@ class Casting:
         """Cast a scripted module in place; its own tensors have no identity in Python."""
         dtype = self.dtype
         if dtype is not None:
-            scripted._apply(lambda tensor: tensor.to(dtype) if _is_cast(tensor) else tensor)
+            scripted._apply(lambda tensor: tensor.to(dtype) if self._is_cast(tensor) else tensor)
 
     def left_out(self, modules: Iterable[ModuleInfo]) -> tuple[str, ...]:
         """Return the assumption on parameters that stay in their own dtype, if there are any."""
@@ -79,11 +83,11 @@ class Casting:
 
     def _note(self, tensors: Iterable[torch.Tensor], dtype: torch.dtype) -> None:
         for tensor in tensors:
-            if _is_cast(tensor):
+            if self._is_cast(tensor):
                 self._dtypes[id(tensor)] = dtype
 
-
-def _is_cast(tensor: torch.Tensor) -> bool:
-    if not tensor.dtype.is_floating_point or tensor.dtype.itemsize == 1:
-        return False
-    return getattr(tensor, "quant_state", None) is None
+    def _is_cast(self, tensor: torch.Tensor) -> bool:
+        dtype = tensor.dtype
+        if not dtype.is_floating_point or dtype.itemsize == 1 or dtype is self._stays:
+            return False
+        return getattr(tensor, "quant_state", None) is None

@@ -11,6 +11,7 @@ import types
 import weakref
 from collections import OrderedDict
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class ObjectCopies:
         if is_packed(original):
             self.may_hold_packed = True
             return original  # nothing changes what is packed
-        if is_of_distributed(kind):
+        if is_of_distributed(kind) or kind is ContextVar:  # a run has a context of its own
             return original
         if is_of_threads(kind):
             self.shared.append(original)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.torch_version import TorchVersion
 
-from torchgauge.trace.kernels import packed_recurrent, recurrent
+from torchgauge.trace.kernels import matrices, packed_recurrent, products, recurrent
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
@@ -285,6 +285,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": without_batch(
         scaled_dot_product_attention, TorchVersion(torch.__version__)
     ),
+    **matrices.KERNELS,
+    **products.KERNELS,
     **recurrent.KERNELS,
     **packed_recurrent.KERNELS,
 }

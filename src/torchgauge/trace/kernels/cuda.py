@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.torch_version import TorchVersion
 
-from torchgauge.trace.kernels import cpu, cuda_recurrent
+from torchgauge.trace.kernels import cpu, cuda_recurrent, matrices, products
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.cpu import one_hot, tensor_split, without_batch
@@ -250,6 +250,8 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "_pad_packed_sequence": pad_packed_sequence,
         "ctc_loss.IntList": ctc_loss,
         "scaled_dot_product_attention": without_batch(attention(capability, version), version),
+        **matrices.KERNELS,
+        **products.KERNELS,
         **cuda_recurrent.KERNELS,
     }
     fused = _fuses_rms_norm(version)

@@ -30,9 +30,11 @@ class OpFacts:
     is_collective: bool = False
     """Sends tensors to other processes, or waits for them."""
     is_written_in_operators: bool = False
-    """A custom operator of torch's own whose kernel only calls other operators."""
+    """An operator of torch's own whose one kernel only calls other operators."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
+    is_of_meta_kernel: bool = False
+    """What PyTorch's meta kernels in Python call; no kernel with data does."""
     is_factory: bool = False
     """Makes a tensor out of no tensor."""
     depends_on_shape_only: bool = False
@@ -85,6 +87,8 @@ _READ_TAGS = frozenset((torch.Tag.dynamic_output_shape, torch.Tag.data_dependent
 _OTHER_TAGS = frozenset((torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view))
 _OTHER_BASES = ("lift", "_unsafe_view", "resize", "_to_sparse", "to_sparse", "sparse_", "_sparse")
 """What hands on a tensor that it got, or makes none that is one block of memory."""
+_WRITTEN_IN_OPERATORS = frozenset(("aten.linalg_pinv.atol_rtol_tensor",))
+"""Below autograd (``linalg_pinv`` in ``LinearAlgebra.cpp``)."""
 _ELEMENTWISE = frozenset(("_to_copy", "copy", "fill", "zero", "floor_divide", "masked_fill"))
 """Element-wise without a tag that says so."""
 _PLAIN_VIEWS = frozenset(
@@ -108,7 +112,9 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "max_pool3d_with_indices_backward", "adaptive_max_pool2d_backward",
                    "avg_pool3d_backward", "_adaptive_avg_pool3d_backward",
                    "adaptive_max_pool3d_backward", "fractional_max_pool2d_backward",
-                   "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
+                   "_scaled_dot_product_flash_attention_for_cpu_backward",
+                   "col2im", "im2col", "tril", "triu", "masked_select", "scatter_reduce",
+                   "scatter_reduce_")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:
@@ -136,8 +142,10 @@ def _look_up(func: Any) -> OpFacts:
         is_composite=is_composite(func),
         is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
         is_collective=schema.name.startswith(("c10d::", "_c10d_functional::")),
-        is_written_in_operators=schema.name.startswith("torch_nn::"),
+        is_written_in_operators=schema.name.startswith("torch_nn::")
+        or str(func) in _WRITTEN_IN_OPERATORS,
         is_marker=schema.name.startswith("profiler::"),
+        is_of_meta_kernel=schema.name.startswith("prims::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,
         is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags

@@ -53,14 +53,14 @@ _WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0"})
 ``torch/csrc/autograd/FunctionsManual.cpp`` (2.6–2.13)."""
 
 
-def as_in_backward(func: Any, args: Args, kwargs: Kwargs, node: Any, *, by_user: bool) -> Any:
+def as_in_backward(func: Any, args: Args, kwargs: Kwargs, node: Any, *, by_engine: bool) -> Any:
     """Return the operator that a backward node runs while no dispatch mode is active.
 
-    Within a hook, ``by_user``, sums are not the engine's.
+    Sums within a hook or a formula are not made ``by_engine``.
     """
-    if func is SUM and not by_user and is_last_reference(args, kwargs, node):
+    if func is SUM and by_engine and is_last_reference(args, kwargs, node):
         return SUM_IN_PLACE
-    if func in SELECTIONS and not by_user and _is_of_selection(func, args, node):
+    if func in SELECTIONS and by_engine and _is_of_selection(func, args, node):
         return SELECTIONS[func]
     if func in WRITTEN_OVER and _is_written_over(args, node):
         return WRITTEN_OVER[func]

@@ -34,6 +34,8 @@ class ModuleCalls(Recording):
         super().__init__(device=device, simulation=simulation, keep_ops=keep_ops)
         self.python = PythonCalls(self.stack)
         self._boundaries: list[int] = [0]
+        self._node = (-1, 0)
+        """The number of the backward node that runs, and its first op."""
         """Numbers of backward nodes from which on another module call made them, in order."""
         self._boundary_calls: list[int] = [-1]
 
@@ -170,4 +172,20 @@ class ModuleCalls(Recording):
         number = node_sequence_nr(node)
         if number >= NO_SEQUENCE_NR:
             return -1
+        if number != self._node[0]:
+            self._node = number, self.storages.op
         return self._boundary_calls[bisect_right(self._boundaries, number) - 1]
+
+    def _is_of_formula(self, tensor: Any, node: Any) -> bool:
+        """Return whether a backward node made a tensor only to go on computing with it.
+
+        The engine adds to what the same node has made as well, if two of its gradients go to one
+        place.
+        """
+        number, first_op = self._node
+        if not isinstance(tensor, torch.Tensor) or is_irregular(tensor):
+            return False
+        if node_sequence_nr(node) != number or self.storages.made_at(tensor) < first_op:
+            return False
+        places = [edge for edge in node.next_functions if edge[0] is not None]
+        return len(set(places)) == len(places)

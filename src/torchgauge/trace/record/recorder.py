@@ -236,7 +236,8 @@ class Recorder(TrainedLayers, DispatchMode):
             return simulation.on_cpu(args[0])
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
         if node is not None:
-            func = as_in_backward(func, args, kwargs, node, by_user=self._is_in_hook)
+            own = self._is_in_hook or (func is SUM and self._is_of_formula(args[0], node))
+            func = as_in_backward(func, args, kwargs, node, by_engine=not own)
             facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
@@ -254,7 +255,7 @@ class Recorder(TrainedLayers, DispatchMode):
         except Exception as error:
             self._note_failure(error, facts, operands, -1 if node is None else call)
             raise
-        if not self._keep_ops or facts.is_marker:
+        if not self._keep_ops or facts.is_marker or (simulation and facts.is_of_meta_kernel):
             return output
         if kernel is not None and operands.irregular is not None:
             inner = ((other.name, arguments) for other, arguments, *_ in self._ops[first_op:])

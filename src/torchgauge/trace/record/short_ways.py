@@ -245,7 +245,7 @@ class ShortWays(ModuleCalls):
             or not (old.dtype.is_floating_point and old.is_contiguous() and new.is_contiguous())
         ):
             return NotImplemented
-        is_in_place = is_last_reference(args, {}, node)
+        is_in_place = is_last_reference(args, {}, node) and not self._is_of_formula(old, node)
         if not is_in_place and writes_over(node):
             return NotImplemented
         facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)

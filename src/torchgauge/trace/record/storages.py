@@ -64,6 +64,11 @@ class StorageTracker:
         index = self.live.get(key)
         return self._add(storage, key, self.op, call) if index is None else index
 
+    def made_at(self, tensor: torch.Tensor) -> int:
+        """Return the op that made the tensor's storage, -1 where none did."""
+        index = self.live.get(storage_key(tensor.untyped_storage()))
+        return -1 if index is None else self._facts[index][1]
+
     def note_kept(self, tensor: torch.Tensor, call: int) -> None:
         """Note a tensor that autograd keeps of the last operator, which no operator returned.
 

@@ -127,7 +127,13 @@ def _keep_value(values: ValueStore, original: torch.Tensor, copied: torch.Tensor
 
 def _set_mode(root: nn.Module, *, training: bool) -> None:
     """Put the copy in the scenario's mode; modules set apart by the user keep their flag."""
-    if root.training == training:
+    flag = getattr(root, "training", None)
+    if flag is None and training:
+        raise UsageError(
+            "the model was frozen by torch.jit.freeze, which makes its parameters constants",
+            hint="analyse the scripted module as it was before, or mode='inference'",
+        )
+    if flag is None or flag == training:
         return
     try:
         set_mode(root, training=training)

@@ -50,7 +50,7 @@ from torchgauge.trace.torch_internals.higher_order import (
 )
 from torchgauge.trace.torch_internals.kernels import attention_fused_on_meta, meta_kernels
 from torchgauge.trace.torch_internals.modes import without_modes
-from torchgauge.trace.torch_internals.tensors import meta_answers_as
+from torchgauge.trace.torch_internals.tensors import meta_answers_as, new_sparse_on_meta
 from torchgauge.trace.values.control_flow import control_flow
 from torchgauge.trace.values.higher_order import flex_attention, flex_attention_without_gradients
 
@@ -118,6 +118,7 @@ class Session:
                 with (
                     constants_on_cpu(),
                     attention_fused_on_meta(),
+                    new_sparse_on_meta(),
                     ListIndicesKnown(self._simulation.values)
                     if self._run_plan.list_indices
                     else nullcontext(),

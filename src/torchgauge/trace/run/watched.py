@@ -53,6 +53,8 @@ class WatchedModules:
         if isinstance(root, torch.jit.ScriptModule):  # its inside is not visible, its call is
             self.call = recorder.wrap_forward("", root, nn.Module.__call__)
             context.assume("scripted: modules inside are listed, not followed")
+            if not hasattr(root, "training"):
+                context.assume("frozen by torch.jit.freeze: its constants count as no parameters")
 
     def _wrap(self) -> None:
         context = self._context

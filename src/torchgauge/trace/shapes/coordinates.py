@@ -35,5 +35,6 @@ def answer(base: str, args: Args, values_of: ValuesOf) -> Any:
             sparse, [made(indices.shape, indices.dtype)], made(values.shape, args[0].dtype)
         )
     count = values_of(indices).unique(dim=1).shape[1]
-    parts = made((indices.shape[0], count), indices.dtype), made((count,), values.dtype)
+    shape = (count, *values.shape[1:])
+    parts = made((indices.shape[0], count), indices.dtype), made(shape, values.dtype)
     return torch.sparse_coo_tensor(*parts, sparse.shape, is_coalesced=True, check_invariants=False)

@@ -112,8 +112,24 @@ def call_kernel(overload: Any, *args: Any, **kwargs: Any) -> Any:
     Only for kernels that call other operators. ``OpOverload._op_dk``: 2.6–2.13.
     """
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    key = "CPU" if has_kernel(overload.name(), "CPU") else "CompositeExplicitAutograd"
+    keys = ("CPU", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
+    key = next(key for key in keys if has_kernel(overload.name(), key))
     return overload._op_dk(getattr(DispatchKey, key), *args, **kwargs)
+
+
+def differentiated(overload: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call an operator by autograd's own kernel, the one for the CPU, on meta tensors.
+
+    For a kernel in its place, under a dispatch mode. ``OpOverload.redispatch``: 2.6–2.13.
+    """
+    keys = torch._C.DispatchKeySet(DispatchKey.AutogradCPU)
+    return overload.redispatch(keys | torch._C.DispatchKeySet(DispatchKey.Python), *args, **kwargs)
+
+
+def below_autograd() -> AbstractContextManager[Any]:
+    """Return a context in which no operator is differentiated (2.6–2.13)."""
+    context: AbstractContextManager[Any] = torch._C._AutoDispatchBelowAutograd()
+    return context
 
 
 _ALIASING = ("aten::detach", "aten::alias")

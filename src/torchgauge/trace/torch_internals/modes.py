@@ -131,3 +131,8 @@ def without_dispatch() -> Any:
 def without_torch_function() -> Any:
     """Return a context in which ``__torch_function__`` of subclasses is not called (2.6–2.13)."""
     return torch._C.DisableTorchFunctionSubclass()
+
+
+def has_transforms() -> bool:
+    """Return whether a transform of ``torch.func`` runs (``peek_interpreter_stack``: 2.6–2.13)."""
+    return _transform() is not None

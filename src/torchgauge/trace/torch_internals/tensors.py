@@ -62,6 +62,30 @@ def meta_answers_as(
             del torch.Tensor.is_meta
 
 
+@contextmanager
+def new_sparse_on_meta() -> Iterator[None]:
+    """Let ``gradient.new(indices, values, size)`` make sparse meta tensors, as SparseAdam asks.
+
+    ``Tensor.new`` is a method of ``torch._C.TensorBase`` that knows no such type (2.6–2.13).
+    """
+    plain: Any = torch.Tensor.new
+    is_inside = "new" in vars(torch.Tensor)  # an analysis in a forward that is analysed
+
+    def new(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if tensor.layout is torch.sparse_coo and tensor.is_meta and len(args) > 1:
+            return torch.sparse_coo_tensor(*args, check_invariants=False)
+        return plain(tensor, *args, **kwargs)
+
+    if is_inside:
+        yield
+        return
+    torch.Tensor.new = new  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del torch.Tensor.new
+
+
 def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return a tensor without data of the same class, sizes and dtype, on another device.
 

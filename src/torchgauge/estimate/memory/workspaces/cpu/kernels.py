@@ -10,6 +10,7 @@ from torchgauge.estimate.memory.workspaces.operands import (
     HALF,
     INDEX,
     broadcast,
+    copy_bytes,
     itemsize,
     layout,
     tensor,
@@ -102,50 +103,64 @@ def cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 def masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The mask as integers and their sum, which are gone when the result is made.
 
-    A tensor or mask that is broadcast takes the parallel kernel. That one holds the mask as
-    integers, and their running sums, until the result is made. Source:
+    A tensor or mask that is broadcast or not contiguous takes the parallel kernel. That one holds
+    the mask as integers, and their running sums, until the result is made. Source:
     ``masked_select_out_impl_cpu`` in ``TensorAdvancedIndexing.cpp``.
     """
     values, chosen = tensor(op, 0), tensor(op, 1)
     count = broadcast(values, chosen)
     counted = (count + 1) * INDEX - op.outputs[0].nbytes
-    is_serial = values.shape == chosen.shape
+    in_order = Layout.CONTIGUOUS in layout(op, 0) & layout(op, 1)
+    is_serial = in_order and values.shape == chosen.shape
     return (max(0, counted) if is_serial else max(2 * count * INDEX, counted),)
 
 
 def as_large_as(op: OpRecord, platform: Platform, position: int) -> tuple[int, ...]:
     """A tensor of the size of an argument.
 
-    Of a median, the input sorted in part (``median_impl`` in ``Sorting.cpp``). Of images that are
-    unfolded: measured, 2.13. Of CTC loss, the logarithms of the backward variables, as many as
-    there are of the forward ones (``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``).
+    Of a median, the input sorted in part (``median_impl`` in ``Sorting.cpp``). Of CTC loss, the
+    logarithms of the backward variables, as many as there are of the forward ones
+    (``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``).
     """
     return (tensor(op, position).nbytes,)
+
+
+def unfolded(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A tensor like the images, given away for the result, and a contiguous copy of them.
+
+    Source: ``im2col_out_cpu_template`` in ``Im2Col.cpp``.
+    """
+    return tensor(op, 0).nbytes, copy_bytes(op, 0)
+
+
+def triangle(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A contiguous copy of matrices that do not follow one another.
+
+    Source: ``checkTrilTriuBatchContiguous`` in ``TriangularOps.cpp``.
+    """
+    follow = len(tensor(op, 0).shape) < 3 or Layout.TRANSPOSED in layout(op, 0)
+    return () if follow else (copy_bytes(op, 0),)
+
+
+def unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The sorted values, where each was, and numbers to sort by, gone when there are results.
+
+    Source: ``unique_cpu_sorted_template`` in ``Unique.cpp``.
+    """
+    source = tensor(op, 0)
+    places = source.numel * INDEX
+    return source.nbytes + places, max(0, places - sum(made.nbytes for made in op.outputs))
+
+
+def unique_rows(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The rows that are left (``_unique_dim_cpu_template`` in ``Unique.cpp``)."""
+    return (op.outputs[0].nbytes,)
 
 
 def kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input and the position of each element (``kthvalue_out_impl_cpu``, ``Sorting.cpp``)."""
     source = tensor(op, 0)
     return source.nbytes, source.numel * INDEX
-
-
-def inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The factors, their pivots, and what checks them: measured, 2.13.
-
-    Source: ``linalg_inv_ex_out`` in ``BatchLinearAlgebra.cpp``.
-    """
-    source = tensor(op, 0)
-    pivots = source.numel // source.shape[-1] if source.numel else 0
-    return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
-
-
-def decomposed(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The matrices, which LAPACK overwrites, and a number for each that says how it ended.
-
-    Source: ``svd_kernel`` in ``BatchLinearAlgebraKernel.cpp``.
-    """
-    source = tensor(op, 0)
-    return source.nbytes, prod(source.shape[:-2]) * FLOAT
 
 
 def around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -237,9 +252,28 @@ def gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 def scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """What is written to in float32, where it has half of that: measured, 2.13."""
+    """What is written to in float32, where it has half of that: measured, 2.13.
+
+    Means count what they are of with ones, unless the index is expanded (``scatter_reduce_two`` in
+    ``TensorAdvancedIndexing.cpp``).
+    """
     written = tensor(op, 0)
-    return (written.numel * FLOAT if written.dtype in HALF else 0,)
+    own = written.numel * FLOAT if written.dtype in HALF else 0
+    counts = op.name.startswith("aten.scatter_reduce") and argument(op, 4, "reduce") == "mean"
+    if not counts or Layout.CONTIGUOUS not in layout(op, 1):
+        return (own,)
+    return written.nbytes + max(own, written.numel), tensor(op, 3).nbytes
+
+
+def masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """What ``masked_select`` takes, then its result and the zeros that follow it.
+
+    Source: ``masked_scatter_backward_symint`` in ``TensorAdvancedIndexing.cpp``.
+    """
+    made, count = op.outputs[0].nbytes, tensor(op, 0).numel
+    is_serial = tensor(op, 0).shape == tensor(op, 1).shape
+    counted = (count + 1) * INDEX - made if is_serial else 2 * count * INDEX
+    return (max(made, counted),)
 
 
 def logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
