@@ -32,10 +32,11 @@ def inverse(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes, pivots * FLOAT, pivots + INDEX + FLOAT if pivots else 0
 
 
-def singular_values(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The matrices, which LAPACK overwrites, and a number for each that says how it ended."""
+def overwritten(op: OpRecord, platform: Platform, is_pivoted: int) -> tuple[int, ...]:
+    """The matrices, which LAPACK overwrites, and the pivots, or how each of them ended."""
     source = tensor(op, 0)
-    return source.nbytes, prod(source.shape[:-2]) * FLOAT, _block(source)
+    numbers = prod(source.shape[:-2]) * (min(source.shape[-2:]) if is_pivoted else 1)
+    return source.nbytes, numbers * FLOAT, _block(source)
 
 
 def symmetric(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -85,10 +86,3 @@ def least_squares(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A copy of the matrices, and the array of ``gelsy``."""
     source = tensor(op, 0)
     return source.nbytes, 35 * source.shape[-1] * itemsize(source)
-
-
-def factors(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Both factors in one tensor, and the pivots."""
-    source = tensor(op, 0)
-    pivots = prod(source.shape[:-2]) * min(source.shape[-2:])
-    return source.nbytes, pivots * FLOAT, _block(source)

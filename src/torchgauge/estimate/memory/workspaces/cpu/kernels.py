@@ -66,13 +66,6 @@ def upsample_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (tensor(op, 0).nbytes if strange else 0,)
 
 
-def of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The input as floats, where it has whole numbers (``TensorIteratorBase::compute_types``)."""
-    source, output = tensor(op, 0), op.outputs[0]
-    is_whole = source.dtype.startswith(("int", "uint", "bool"))
-    return (output.nbytes if is_whole else 0,)
-
-
 def roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Over several dimensions, the result of all but the first (``roll_common``)."""
     return (op.outputs[0].nbytes if len(integers(op, 2)) > 1 else 0,)
@@ -91,10 +84,11 @@ def unfold_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (extent * INDEX if integer(op, 4) < integer(op, 3) else 0,)
 
 
-def cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def cast(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input in the dtype of the result, where it has another.
 
-    Source: ``impl_func_cum_ops`` in ``ReduceOps.cpp``.
+    Sources: ``impl_func_cum_ops`` in ``ReduceOps.cpp``; of functions that make floats of whole
+    numbers ``TensorIteratorBase::compute_types``.
     """
     result = op.outputs[0]
     return () if tensor(op, 0).dtype == result.dtype else (result.nbytes,)
@@ -152,8 +146,12 @@ def unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return source.nbytes + places, max(0, places - sum(made.nbytes for made in op.outputs))
 
 
-def unique_rows(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The rows that are left (``_unique_dim_cpu_template`` in ``Unique.cpp``)."""
+def twice(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A second tensor like the result.
+
+    Of unique rows (``_unique_dim_cpu_template`` in ``Unique.cpp``); of normal numbers around means:
+    measured, 2.13.
+    """
     return (op.outputs[0].nbytes,)
 
 
@@ -161,11 +159,6 @@ def kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input and the position of each element (``kthvalue_out_impl_cpu``, ``Sorting.cpp``)."""
     source = tensor(op, 0)
     return source.nbytes, source.numel * INDEX
-
-
-def around_means(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A second tensor of the same size: measured, 2.13."""
-    return (op.outputs[0].nbytes,)
 
 
 def smoothed(op: OpRecord, platform: Platform, support: int) -> tuple[int, ...]:
