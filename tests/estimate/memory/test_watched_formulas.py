@@ -189,6 +189,18 @@ def test_meta_kernels_hold_nothing(case: Case) -> None:
     assert predicted == pytest.approx(real, rel=0.02)
 
 
+def test_primitives_of_the_model_count() -> None:
+    """PyTorch tags them as element-wise, with other dtypes than an element-wise rule gives."""
+    prims = torch.ops.prims
+
+    def squares(x: torch.Tensor) -> torch.Tensor:
+        wide = prims.convert_element_type(x, torch.float64)
+        return prims.exp(prims.mul(wide, wide))  # type: ignore[no-any-return]
+
+    predicted, real = peaks((squares, (200, 300)), training=False)
+    assert predicted == real
+
+
 @both
 @pytest.mark.parametrize("case", [*MATRICES.values()], ids=[*MATRICES])
 def test_linear_algebra(case: Case, training: bool) -> None:

@@ -33,8 +33,8 @@ class OpFacts:
     """An operator of torch's own whose one kernel only calls other operators."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
-    is_of_meta_kernel: bool = False
-    """What PyTorch's meta kernels in Python call; no kernel with data does."""
+    is_primitive: bool = False
+    """One of ``torch._prims``, which the functions of ``torch._refs`` call."""
     is_factory: bool = False
     """Makes a tensor out of no tensor."""
     depends_on_shape_only: bool = False
@@ -145,7 +145,7 @@ def _look_up(func: Any) -> OpFacts:
         is_written_in_operators=schema.name.startswith("torch_nn::")
         or str(func) in _WRITTEN_IN_OPERATORS,
         is_marker=schema.name.startswith("profiler::"),
-        is_of_meta_kernel=schema.name.startswith("prims::"),
+        is_primitive=schema.name.startswith("prims::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,
         is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags
@@ -186,10 +186,14 @@ def _is_elementwise(func: OpOverload, base: str) -> bool:
 
 
 def _pointwise(func: Any, schema: Any) -> Any:
-    """Return the element-wise rule for what PyTorch tags so and what makes one tensor."""
+    """Return the element-wise rule for what PyTorch tags so and what makes one tensor.
+
+    Other libraries' operators, and ``prims``, may be tagged and make another dtype.
+    """
     plain = torch.Tag.pointwise in func.tags and torch.Tag.nondeterministic_seeded not in func.tags
     if (
         not plain
+        or not schema.name.startswith("aten::")
         or is_composite(func)
         or len(schema.returns) != 1
         or str(schema.returns[0].type) != "Tensor"

@@ -34,10 +34,10 @@ class ModuleCalls(Recording):
         super().__init__(device=device, simulation=simulation, keep_ops=keep_ops)
         self.python = PythonCalls(self.stack)
         self._boundaries: list[int] = [0]
-        self._node = (-1, 0)
-        """The number of the backward node that runs, and its first op."""
         """Numbers of backward nodes from which on another module call made them, in order."""
         self._boundary_calls: list[int] = [-1]
+        self._node = (-1, 0)
+        """The number of the backward node that runs, and its first op."""
 
     def wrap_forward(
         self,

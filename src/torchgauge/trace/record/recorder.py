@@ -55,7 +55,11 @@ from torchgauge.trace.shapes.layouts import layout_of
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.autograd import current_autograd_node, node_variable
 from torchgauge.trace.torch_internals.kernels import call_kernel, irregular_kernel
-from torchgauge.trace.torch_internals.modes import DispatchMode, without_torch_function
+from torchgauge.trace.torch_internals.modes import (
+    DispatchMode,
+    is_in_meta_kernel,
+    without_torch_function,
+)
 from torchgauge.trace.values.readers import CPU
 from torchgauge.trace.values.simulation import INDEXING, Simulation
 
@@ -255,7 +259,7 @@ class Recorder(TrainedLayers, DispatchMode):
         except Exception as error:
             self._note_failure(error, facts, operands, -1 if node is None else call)
             raise
-        if not self._keep_ops or facts.is_marker or (simulation and facts.is_of_meta_kernel):
+        if not self._keep_ops or facts.is_marker or (facts.is_primitive and is_in_meta_kernel()):
             return output
         if kernel is not None and operands.irregular is not None:
             inner = ((other.name, arguments) for other, arguments, *_ in self._ops[first_op:])

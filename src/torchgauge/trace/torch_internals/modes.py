@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -136,3 +137,17 @@ def without_torch_function() -> Any:
 def has_transforms() -> bool:
     """Return whether a transform of ``torch.func`` runs (``peek_interpreter_stack``: 2.6–2.13)."""
     return _transform() is not None
+
+
+def is_in_meta_kernel() -> bool:
+    """Return whether a kernel for meta tensors that is written in Python calls an operator.
+
+    Under ``torch.func`` these are called below the mode, which they do not switch off. They are
+    the functions of ``torch._refs`` (``torch/_meta_registrations.py``: 2.6–2.14).
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("torch._refs"):
+            return True
+        frame = frame.f_back
+    return False
