@@ -42,8 +42,11 @@ NO_PRODUCTS, NEEDS_FORMULA, BY_VALUES = "no multiplications", "needs a formula",
 CLASSES = (NO_PRODUCTS, NEEDS_FORMULA, BY_VALUES)
 LIMIT = 4
 """Samples of an operator that the tests take, in inference and in training; spread over all."""
-NOT_LOOKED_INTO = "nn.functional.linear_cross_entropy.chunked"
-"""``FlopCounterMode`` counts nothing inside a custom operator."""
+NOT_LOOKED_INTO = (
+    "nn.functional.linear_cross_entropy.chunked", "linalg.pinv", "pinverse", "linalg.lstsq",
+)  # fmt: skip
+"""``FlopCounterMode`` counts nothing inside a custom operator, nor inside ``linalg_pinv``, which
+the gradient of least squares takes."""
 SHAPES: list[tuple[int, tuple[int, ...], torch.dtype]] = []
 """Which parameter got a gradient, of which shape and dtype, in the last backward."""
 
@@ -350,7 +353,8 @@ RULES = {
     "complex": "complex numbers: a multiply-add is 4 real ones here, 1 there",
     "groups": "weight gradients of grouped convolutions: counted there as those of one group",
     "sparse": "sparse operands: stored elements here, all there",
-    "custom operator": "`linear_cross_entropy` in chunks: its inside is counted here, not there",
+    "custom operator": "`linear_cross_entropy` in chunks, `linalg.pinv`: their inside is counted "
+    "here, not there",
 }
 
 
