@@ -84,14 +84,14 @@ class Call(nn.Module):
         ):
             leaves[place] = weight
             if torch.is_grad_enabled():
-                weight.register_hook(lambda grad, index=index: _note(index, grad))
+                weight.register_hook(lambda grad, index=index: self.note(index, grad))
         first, args, kwargs = tree_unflatten(leaves, self.structure)
         return self.operator(first, *args, **kwargs)
 
-
-def _note(index: int, gradient: torch.Tensor | None) -> None:
-    if gradient is not None:
-        SHAPES.append((index, tuple(gradient.shape), gradient.dtype))
+    def note(self, index: int, gradient: torch.Tensor | None) -> None:
+        """Note a gradient of the parameter with that index."""
+        if gradient is not None:
+            SHAPES.append((index, tuple(gradient.shape), gradient.dtype))
 
 
 def total(output: Any) -> torch.Tensor | None:

@@ -46,10 +46,11 @@ Source: ``areAnyTensorSubclassLike`` in PyTorch's
 """
 
 WRITTEN_OVER: dict[Any, Any] = {_aten.sub.Tensor: _aten.sub_.Tensor, SUM: SUM_IN_PLACE,
-                                _aten.mul.Tensor: _aten.mul_.Tensor}  # fmt: skip
+                                _aten.mul.Tensor: _aten.mul_.Tensor,
+                                _aten.logical_and.default: _aten.logical_and_.default}  # fmt: skip
 """What a formula does to its own temporaries, in place while no dispatch mode is active."""
-_WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0"})
-"""Backward nodes with such formulas: ``binary_cross_entropy_with_logits_backward`` in PyTorch's
+_WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0", "ClampBackward0"})
+"""Backward nodes with such formulas: that and ``clamp_backward`` in PyTorch's
 ``torch/csrc/autograd/FunctionsManual.cpp`` (2.6–2.13)."""
 
 

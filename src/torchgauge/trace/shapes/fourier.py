@@ -78,13 +78,32 @@ def _sorted(dims: Sequence[int], strides: Sequence[int]) -> list[int]:
     return sorted(dims, key=lambda dim: -strides[dim])
 
 
+def _partition(count: int, dims: Sequence[int]) -> list[int]:
+    """Return the batch dimensions in the order in which C++'s ``std::partition`` leaves them.
+
+    That of dimensions with equal strides: expanded ones, or of size 1.
+    """
+    order, first, last = list(range(count)), 0, count
+    while True:
+        while first < last and order[first] not in dims:
+            first += 1
+        last -= 1
+        while first < last and order[last] in dims:
+            last -= 1
+        if first >= last:
+            return order[:first]
+        order[first], order[last] = order[last], order[first]
+        first += 1
+
+
 def _transform(
     sizes: Sequence[int], strides: Sequence[int], dims: Sequence[int]
 ) -> tuple[bool, list[int]]:
     """Return whether the input is copied, and the strides of the result."""
-    batch = _sorted([dim for dim in range(len(sizes)) if dim not in dims], strides)
+    batch = _sorted(_partition(len(sizes), dims), strides)
     wide = [dim for dim in batch if sizes[dim] != 1]
     copied = any(strides[outer] != strides[inner] * sizes[inner] for outer, inner in pairwise(wide))
+    copied |= any(stride == 0 and size != 1 for size, stride in zip(sizes, strides, strict=True))
     order = [*batch, *dims]
     result = [0] * len(sizes)
     for place, dim in enumerate(order):

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.shapes.rule import META, Args, Kwargs, Rule, Tensors, made
+from torchgauge.trace.shapes.layouts import channels_last
+from torchgauge.trace.shapes.rule import META, Args, Kwargs, Rule, Tensors, contiguous, made
 
 _SUM, _MAX = 0, 2
 """PyTorch's numbers for what an embedding bag does with its rows; 1 is the mean."""
@@ -84,6 +85,22 @@ def _like(position: int) -> Callable[[tuple[Any, ...], dict[str, Any]], torch.Te
     return rule
 
 
+def _as_suggested(name: str, position: int = 0) -> Rule:
+    """Return the rule of an operator whose result has its channels last where an argument has.
+
+    Sources: ``suggest_memory_format`` in ``ReflectionPad.cpp``, ``ReplicationPadding.cpp``,
+    ``MaxUnpooling.cpp``, ``PixelShuffle.cpp`` and ``ChanelShuffle.cpp``.
+    """
+    operator = getattr(torch.ops.aten, name).default
+
+    def rule(args: Args, kwargs: Kwargs) -> torch.Tensor:
+        output: torch.Tensor = operator(*args, **kwargs)
+        layout = channels_last(args[position])
+        return output if layout is None else output.contiguous(memory_format=layout)
+
+    return rule
+
+
 def _geqrf(args: Args, kwargs: Kwargs) -> Tensors:
     """``[…, m, n] → […, m, n]`` in columns, and ``[…, min(m, n)]`` (``BatchLinearAlgebra.cpp``)."""
     *batch, rows, columns = args[0].shape
@@ -123,10 +140,10 @@ def _grid_of_counts(args: Args, kwargs: Kwargs) -> torch.Tensor:
 
 def _batch_norm_of_the_cpu(args: Args, kwargs: Kwargs) -> Any:
     """In evaluation no statistics are returned (``batch_norm_cpu`` in ``Normalization.cpp``)."""
-    outputs = torch.ops.aten._native_batch_norm_legit.default(*args, **kwargs)
-    if args[5]:
-        return outputs
-    return outputs[0], made(0, outputs[1].dtype), made(0, outputs[1].dtype)
+    _, *saved = torch.ops.aten._native_batch_norm_legit.default(*args, **kwargs)
+    layout = channels_last(args[0]) or torch.contiguous_format
+    output = torch.empty_like(args[0], memory_format=layout)
+    return output, *(saved if args[5] else (made(0, of.dtype) for of in saved))
 
 
 def _heads_of_qkv(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -177,6 +194,14 @@ KERNEL_RULES: dict[str, Rule] = {
     "aten._histogramdd_from_bin_tensors.default": _grid_of_counts,
     "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,
     "aten._masked_softmax.default": _like(0),
+    **{
+        f"aten.{name}.default": contiguous(getattr(torch.ops.aten, name).default)
+        for name in ("glu_backward", "_softmax_backward_data", "_log_softmax_backward_data")
+    },
+    **{
+        f"aten.{name}.default": _as_suggested(name)
+        for name in ("replication_pad2d", "replication_pad3d")
+    },
 }
 """Rules for all devices, by operator; each makes the outputs from ``(args, kwargs)``."""
 
@@ -214,5 +239,25 @@ CPU_RULES: dict[str, Rule] = {
     "aten._native_batch_norm_legit.default": _batch_norm_of_the_cpu,
     "aten._scaled_mm.default": _scaled_mm,
     "aten._scaled_dot_product_flash_attention_for_cpu.default": _attention_of_the_cpu,
+    **{
+        f"aten.{name}.default": _as_suggested(name)
+        for name in (
+            "reflection_pad2d",
+            "reflection_pad3d",
+            "max_unpool2d",
+            "pixel_shuffle",
+            "pixel_unshuffle",
+            "channel_shuffle",
+        )
+    },
+    **{
+        f"aten.{name}_backward.default": _as_suggested(f"{name}_backward", 1)
+        for name in (
+            "reflection_pad2d",
+            "reflection_pad3d",
+            "replication_pad2d",
+            "replication_pad3d",
+        )
+    },
 }
 """Rules for the CPU alone."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.shapes.rule import Args, Kwargs, Rule, made
+from torchgauge.trace.shapes.rule import Args, Kwargs, Rule, contiguous, made
 
 _NONE, _MEAN = 0, 1
 """PyTorch's numbers for a loss that is not reduced, and for one that is averaged."""
@@ -42,6 +42,10 @@ LOSS_RULES: dict[str, Rule] = {
     "aten.smooth_l1_loss.default": _scalar_in_all(2),
     "aten.binary_cross_entropy.default": _scalar_in_all(3),
     "aten.soft_margin_loss.default": _scalar_in_all(2),
+    **{
+        f"aten.{name}.default": contiguous(getattr(torch.ops.aten, name).default)
+        for name in ("mse_loss_backward", "smooth_l1_loss_backward", "huber_loss_backward")
+    },
 }
 """By operator, overload included."""
 

@@ -24,3 +24,12 @@ def made(shape: Sequence[int] | int, dtype: torch.dtype) -> torch.Tensor:
 def asked_for(mask: Sequence[bool], shape: Sequence[int] | int, dtype: torch.dtype) -> Gradients:
     """Return a gradient of one shape for each place of ``mask`` that is set."""
     return tuple(made(shape, dtype) if wanted else None for wanted in mask)
+
+
+def contiguous(operator: Any) -> Rule:
+    """Return the rule of an operator with one result, contiguous whatever its arguments are.
+
+    PyTorch's meta kernel hands their order on. Source: ``LEGACY_CONTIGUOUS_MEMORY_FORMAT`` in
+    ``Loss.cpp``, ``empty({0})`` in ``GatedLinearUnit.cpp``, no strides in ``SoftMax.cpp``.
+    """
+    return lambda args, kwargs: operator(*args, **kwargs).contiguous()

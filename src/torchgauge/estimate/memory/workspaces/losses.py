@@ -7,8 +7,8 @@ storage: ``trace/shapes/losses.py``.
 
 from __future__ import annotations
 
-from torchgauge.estimate.arguments import argument, tensor
-from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, itemsize
+from torchgauge.estimate.arguments import argument
+from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, copy_bytes, itemsize
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
@@ -85,7 +85,7 @@ def with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     whole = broadcast(*pair) * width
     weight = argument(op, 3, "pos_weight")
     number = NUMBER + width if platform.type == "cpu" else 0
-    moments = [2 * whole]
+    moments = [2 * whole + (copy_bytes(op, 0) if platform.type == "cpu" else 0)]
     if isinstance(weight, TensorSpec):
         moments.append(2 * whole + weight.nbytes + number)
     if reduction == _NONE:
@@ -98,13 +98,3 @@ def cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number of elements, which an averaged gradient is divided by."""
     mean = argument(op, 4, "reduction", _MEAN) == _MEAN and platform.type == "cpu"
     return (NUMBER + itemsize(op.outputs[0]),) if mean else ()
-
-
-def soft_margin_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Besides the gradient, ``-target`` and its product with the input."""
-    return (2 * tensor(op, 1).nbytes,)
-
-
-def multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """One index, to compare targets with (``LossMultiLabelMargin.cpp``)."""
-    return (NUMBER,) if platform.type == "cpu" else ()

@@ -11,6 +11,7 @@ from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 FLOAT = 4
 INDEX = 8
+RESULT, ONE = -1, -2
 HALF = ("float16", "bfloat16")
 
 
@@ -20,7 +21,7 @@ def up(value: int, multiple: int) -> int:
 
 
 def layout(op: OpRecord, position: int) -> Layout:
-    """Return the layout of an argument, contiguous where none was recorded."""
+    """Return the layout of a tensor among the arguments, contiguous where none was recorded."""
     return op.layouts[position] if position < len(op.layouts) else Layout.CONTIGUOUS
 
 
@@ -36,10 +37,28 @@ def broadcast(*specs: TensorSpec) -> int:
 
 
 def copy_bytes(op: OpRecord, position: int, wanted: Layout = Layout.CONTIGUOUS) -> int:
-    """Return the bytes of an argument's copy in a layout, 0 where it has that layout."""
-    return 0 if wanted in layout(op, position) else tensor(op, position).nbytes
+    """Return the bytes of an argument's copy in a layout, 0 where it has that layout or is none."""
+    if position >= len(op.args) or not isinstance(op.args[position], TensorSpec):
+        return 0
+    place = sum(isinstance(value, TensorSpec) for value in op.args[:position])
+    return 0 if wanted in layout(op, place) else tensor(op, position).nbytes
 
 
 def contiguous(op: OpRecord, platform: Platform, *positions: int) -> tuple[int, ...]:
     """Contiguous copies of the arguments at these positions."""
     return tuple(copy_bytes(op, position) for position in positions)
+
+
+def elements(op: OpRecord, platform: Platform, *pairs: int) -> tuple[int, ...]:
+    """Tensors of as many elements as an argument, whose position is given, or as the result (-1).
+
+    After each position the bytes of an element, 0 for its own; position -2 is one element.
+    """
+    found = []
+    for position, width in zip(pairs[::2], pairs[1::2], strict=True):
+        if position == ONE:
+            found.append(width)
+            continue
+        spec = op.outputs[0] if position == RESULT else tensor(op, position)
+        found.append(spec.numel * (width or itemsize(spec)))
+    return tuple(found)

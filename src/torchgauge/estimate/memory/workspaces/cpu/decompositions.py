@@ -76,10 +76,10 @@ def orthogonal(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return scales, 32 * least * width
 
 
-def reflected(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The array of ``orgqr``."""
+def reflected(op: OpRecord, platform: Platform, rows: int) -> tuple[int, ...]:
+    """The array of ``orgqr`` and ``ormqr`` (32 rows) or ``geqrf`` (17)."""
     source = tensor(op, 0)
-    return (32 * source.shape[-1] * itemsize(source),)
+    return (rows * source.shape[-1] * itemsize(source),)
 
 
 def least_squares(op: OpRecord, platform: Platform) -> tuple[int, ...]:

@@ -60,15 +60,19 @@ def upsample(op: OpRecord, platform: Platform, factors: int) -> tuple[int, ...]:
     return 0 if last else source.nbytes, 0 if made_so else output.nbytes
 
 
-def upsample_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
-    strange = not layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
-    return (tensor(op, 0).nbytes if strange else 0,)
-
-
 def roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Over several dimensions, the result of all but the first (``roll_common``)."""
-    return (op.outputs[0].nbytes if len(integers(op, 2)) > 1 else 0,)
+    """Over several dimensions, the result of all but the first, and theirs (``roll_common``).
+
+    Without any a contiguous copy.
+    """
+    count = len(integers(op, 2))
+    return (op.outputs[0].nbytes * min(2, count - 1) if count else copy_bytes(op, 0),)
+
+
+def index_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A contiguous copy, along the second dimension (``index_select_out_cpu_dim1_``)."""
+    rank = max(1, len(tensor(op, 0).shape))
+    return (copy_bytes(op, 0) if integer(op, 1) % rank == 1 else 0,)
 
 
 def sort(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -109,24 +113,6 @@ def masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (max(0, counted) if is_serial else max(2 * count * INDEX, counted),)
 
 
-def as_large_as(op: OpRecord, platform: Platform, position: int) -> tuple[int, ...]:
-    """A tensor of the size of an argument.
-
-    Of a median, the input sorted in part (``median_impl`` in ``Sorting.cpp``). Of CTC loss, the
-    logarithms of the backward variables, as many as there are of the forward ones
-    (``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``).
-    """
-    return (tensor(op, position).nbytes,)
-
-
-def unfolded(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A tensor like the images, given away for the result, and a contiguous copy of them.
-
-    Source: ``im2col_out_cpu_template`` in ``Im2Col.cpp``.
-    """
-    return tensor(op, 0).nbytes, copy_bytes(op, 0)
-
-
 def triangle(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous copy of matrices that do not follow one another.
 
@@ -144,21 +130,6 @@ def unique(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     source = tensor(op, 0)
     places = source.numel * INDEX
     return source.nbytes + places, max(0, places - sum(made.nbytes for made in op.outputs))
-
-
-def twice(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A second tensor like the result.
-
-    Of unique rows (``_unique_dim_cpu_template`` in ``Unique.cpp``); of normal numbers around means:
-    measured, 2.13.
-    """
-    return (op.outputs[0].nbytes,)
-
-
-def kth_value(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The input and the position of each element (``kthvalue_out_impl_cpu``, ``Sorting.cpp``)."""
-    source = tensor(op, 0)
-    return source.nbytes, source.numel * INDEX
 
 
 def smoothed(op: OpRecord, platform: Platform, support: int) -> tuple[int, ...]:
@@ -233,15 +204,29 @@ def bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     if op.args[8] == _MAXIMUM:
         return (gradient.nbytes + rows.nbytes + gradient.shape[0] * number,)
     bag_of_index = 0 if tensor(op, 3).numel else (indices.numel + 1) * number
-    return (max(2 * bag_of_index - op.outputs[0].nbytes, bag_of_index + 3 * indices.nbytes),)
+    scales = indices.numel * itemsize(gradient) if isinstance(op.args[10], TensorSpec) else 0
+    used = bag_of_index + 3 * indices.nbytes + scales + copy_bytes(op, 0)
+    return (max(2 * bag_of_index - op.outputs[0].nbytes, used),)
+
+
+def gelu_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A contiguous copy of the gradient, which oneDNN takes for the exact function."""
+    exact = argument(op, 2, "approximate", "none") == "none"
+    return (copy_bytes(op, 0) if exact and Layout.CONTIGUOUS in layout(op, 1) else 0,)
+
+
+def _long(op: OpRecord) -> int:
+    """Return the bytes of indices in 64 bits, if they are given in less."""
+    indices = tensor(op, 2)
+    return 0 if indices.dtype == "int64" else indices.numel * INDEX
 
 
 def gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The result in float32, where it has half of that: measured, 2.13."""
     output = op.outputs[0]
     if output.dtype not in HALF or len(output.shape) < 2:
-        return ()
-    return (output.numel * FLOAT if Layout.CONTIGUOUS in layout(op, 1) else 0,)
+        return (_long(op),)
+    return _long(op), output.numel * FLOAT if Layout.CONTIGUOUS in layout(op, 1) else 0
 
 
 def scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -254,8 +239,8 @@ def scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     own = written.numel * FLOAT if written.dtype in HALF else 0
     counts = op.name.startswith("aten.scatter_reduce") and argument(op, 4, "reduce") == "mean"
     if not counts or Layout.CONTIGUOUS not in layout(op, 1):
-        return (own,)
-    return written.nbytes + max(own, written.numel), tensor(op, 3).nbytes
+        return own, _long(op)
+    return written.nbytes + max(own, written.numel), tensor(op, 3).nbytes, _long(op)
 
 
 def masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -264,7 +249,7 @@ def masked_scatter_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]
     Source: ``masked_scatter_backward_symint`` in ``TensorAdvancedIndexing.cpp``.
     """
     made, count = op.outputs[0].nbytes, tensor(op, 0).numel
-    is_serial = tensor(op, 0).shape == tensor(op, 1).shape
+    is_serial = tensor(op, 0).shape == tensor(op, 1).shape and not copy_bytes(op, 0)
     counted = (count + 1) * INDEX - made if is_serial else 2 * count * INDEX
     return (max(made, counted),)
 

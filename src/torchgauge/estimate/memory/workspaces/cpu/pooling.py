@@ -7,7 +7,7 @@ Sources, below ``aten/src/ATen/native`` in PyTorch 2.13: ``cpu/AvgPoolKernel.cpp
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.operands import copy_bytes, tensor
+from torchgauge.estimate.memory.workspaces.operands import copy_bytes, layout, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord
 
@@ -18,9 +18,10 @@ def _suggested(layout: Layout) -> Layout:
     return Layout.CHANNELS_LAST if last else Layout.CONTIGUOUS
 
 
-def as_suggested(op: OpRecord, platform: Platform, position: int) -> tuple[int, ...]:
-    """The first argument, where it is not in the order that the one at a position asks for."""
-    return (copy_bytes(op, 0, _suggested(op.layouts[position])),)
+def as_suggested(op: OpRecord, platform: Platform, position: int, *copied: int) -> tuple[int, ...]:
+    """Arguments (the first, unless named) not in the order that the one at a position asks for."""
+    wanted = _suggested(layout(op, position))
+    return tuple(copy_bytes(op, place, wanted) for place in copied or (0,))
 
 
 def ordered_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
