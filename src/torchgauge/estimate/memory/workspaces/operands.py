@@ -49,6 +49,18 @@ def contiguous(op: OpRecord, platform: Platform, *positions: int) -> tuple[int, 
     return tuple(copy_bytes(op, position) for position in positions)
 
 
+def suggested(order: Layout) -> Layout:
+    """Return the order that an image asks for."""
+    last = Layout.SUGGESTS_CHANNELS_LAST in order
+    return Layout.CHANNELS_LAST if last else Layout.CONTIGUOUS
+
+
+def as_suggested(op: OpRecord, platform: Platform, position: int, *copied: int) -> tuple[int, ...]:
+    """Arguments (the first, unless named) not in the order that the one at a position asks for."""
+    wanted = suggested(layout(op, position))
+    return tuple(copy_bytes(op, place, wanted) for place in copied or (0,))
+
+
 def elements(op: OpRecord, platform: Platform, *pairs: int) -> tuple[int, ...]:
     """Tensors of as many elements as an argument, whose position is given, or as the result (-1).
 
