@@ -10,7 +10,7 @@ import pytest
 
 import torchgauge.estimate
 from torchgauge.devices.tables import function_of, rows
-from torchgauge.estimate.memory.workspaces import rules
+from torchgauge.estimate.memory.workspaces import Platform, rules
 from torchgauge.facts.trace import OpRecord, Phase
 
 _OPERATOR = OpRecord(
@@ -39,12 +39,18 @@ CELLS = sorted({row[device] for row in rows(Path(rules.__file__).with_suffix(".c
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_rule_takes_an_operator_a_platform_and_the_numbers_of_its_cell(cell: str) -> None:
-    name, *numbers = cell.split()
-    signature(function_of(rules.__package__, name)).bind("operator", "platform", *numbers)
+    for rule in cell.split(" + "):
+        name, *numbers = rule.split()
+        signature(function_of(rules.__package__, name)).bind("operator", "platform", *numbers)
 
 
 def test_the_numbers_of_a_cell_are_the_last_arguments() -> None:
     assert function_of("torchgauge.estimate", "arguments.integers 1")(_OPERATOR) == (2, 3)
+
+
+def test_rules_of_a_cell_add_up() -> None:
+    rule = rules.rule_of("operands.elements -2 8 + operands.elements -2 4 -2 2")
+    assert rule(_OPERATOR, Platform(type="cpu")) == (8, 4, 2)
 
 
 def test_a_cell_names_a_function_that_there_is() -> None:
