@@ -8,6 +8,8 @@ larger tensor, and the kernel of the upsampling, or pooling, copies it. Sources:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -30,16 +32,19 @@ class Joined(nn.Module):
         return torch.cat([self.skip(skip), self.function(self.deep(deep))], 1)
 
 
-FUNCTIONS = {
-    "upsample_bilinear2d_backward": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), 16),
-    "upsample_nearest2d_backward": (lambda x: F.interpolate(x, scale_factor=2), 16),
+def upsampled(mode: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: F.interpolate(x, scale_factor=2, mode=mode)
+
+
+FUNCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
+    "upsample_bilinear2d_backward": (upsampled("bilinear"), 16),
+    "upsample_nearest2d_backward": (upsampled("nearest"), 16),
+    "upsample_bicubic2d_backward": (upsampled("bicubic"), 16),
     "max_pool2d_with_indices_backward": (lambda x: F.max_pool2d(x, 2), 64),
     "avg_pool2d_backward": (lambda x: F.avg_pool2d(x, 2), 64),
     "reflection_pad2d_backward": (lambda x: F.pad(x, (1, 1, 1, 1), "reflect"), 30),
-    "upsample_bicubic2d_backward": (
-        lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), 16,
-    ),
-}  # fmt: skip
+}
+"""By the operator of the gradient, with the side of an image of which 32 pixels become."""
 COPIES_NOTHING = "upsample_bicubic2d_backward"
 """Reads the gradient by its strides (``packed_accessor64`` in ``UpSampleBicubic2d.cu``)."""
 
