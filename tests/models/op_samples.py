@@ -225,11 +225,8 @@ def run_for_real(model: Call, *, training: bool) -> Real | None:
     """Run a sample as PyTorch does; ``None`` where training it has nothing to differentiate."""
     SHAPES.clear()
     torch.manual_seed(0)
-    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(training):
-        output = model(*model.inputs)
-        loss = total(output) if training else None
-        if loss is not None:
-            loss.backward()
+    with FlopCounterMode(display=False) as counter:
+        output, loss = step(model, training=training)
     if training and loss is None:
         return None
     outputs = [(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors_in(output)]
@@ -239,6 +236,16 @@ def run_for_real(model: Call, *, training: bool) -> Real | None:
         gradients=list(SHAPES),
         flops=Counter({str(name): flops for name, flops in by_operator.items()}),
     )
+
+
+def step(model: Call, *, training: bool) -> tuple[Any, torch.Tensor | None]:
+    """Run a sample, in training with its backward; return its output and the loss, if any."""
+    with torch.set_grad_enabled(training):
+        output = model(*model.inputs)
+        loss = total(output) if training else None
+        if loss is not None:
+            loss.backward()
+    return output, loss
 
 
 def analyzed(model: Call, found: Found) -> Trace | None:
